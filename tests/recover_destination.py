@@ -883,6 +883,43 @@ def with_keys_that_lie_there(case, top):
     done = call("--repository", case.far.dir, "verify", BDR_REMOTE_PASSPHRASE="wrong")
     check(done.code == 0 and "nothing else" in done.out, "verify needs none:", done)
     os.unlink(locked)
+    # What somebody else put there changes nothing.
+    letters = b"A" * 43
+    foreign = [lie(b"age-encryption.org/v1\n-> scrypt AAAAAAAAAAAAAAAAAAAAAA 60\n%s\n--- %s\n" % (letters, letters)),
+               lie(encrypt(b"nonsense\n")), lie(encrypt_to_passphrase(b"nonsense\n", b"correct horse")), lie(b"x")]
+    locked = lie(encrypt_to_passphrase(SECRET.encode() + b"\n", b"correct horse"))
+    done = run(BDR_REMOTE_PASSPHRASE="correct horse")
+    check(done.code == 0 and done.out, "foreign identities, and a passphrase:", done)
+    put(other, SECRET.encode())
+    done = run(other)
+    check(done.code == 0 and done.out, "foreign identities, and a key:", done)
+    for name in foreign + [locked]:
+        os.unlink(name)
+
+
+def in_words(case, top):
+    # https://github.com/trezor/python-mnemonic/blob/master/vectors.json
+    path = os.path.join(top, "words")
+    for secret, words in (
+            ("00" * 32, "abandon " * 23 + "art"),
+            ("ff" * 32, "zoo " * 23 + "vote"),
+            ("f585c11aec520db57dd353c69554b21a89b20fb0650966fa0a9d6f74fd989d8f",
+             "void come effort suffer camp survey warrior heavy shoot primary clutch crush open amazing screen patrol "
+             "group space point ten exist slush involve unfold")):
+        for text in (words, words.upper(), "\n".join("%d. %s" % (n, w[:4]) for n, w in enumerate(words.split()))):
+            put(path, text.encode())
+            done = call("--identity", path, "key")
+            check(done.code == 0 and done.out == written(bytes.fromhex(secret)) + "\n", "words:", text, done)
+        for text, what in ((words.replace(words.split()[9], "tabel"), "word 1"), (words.rsplit(" ", 1)[0], "these are 23 words"),
+                           (words.rsplit(" ", 1)[0] + " able", "checksum")):
+            put(path, text.encode())
+            done = call("--identity", path, "key")
+            check(done.code == 1 and (what in done.err or what == "word 1" and "is not in the list" in done.err),
+                  "wrong words:", text, done)
+    put(path, ("RECOVERY SHEET of bdr for far\n\nthe key:\n\n%s\n\n1. void\n" % SECRET).encode())
+    for command, out in (("key", SECRET + "\n"), ("list", None)):
+        done = call("--repository", case.far.dir, "--identity", path, command)
+        check(done.code == 0 and out in (None, done.out), "a sheet:", done)
 
 
 def written(secret):
@@ -989,6 +1026,7 @@ def main():
                 exchanged(case)
                 with_passphrase(case, top)
                 with_keys_that_lie_there(case, top)
+                in_words(case, top)
         done = call("--repository", os.path.join(top, "repo"), "verify")
         check(done.code == 0, "the repository itself:", done)
         odd_records(top)

@@ -5,6 +5,7 @@
   recover.py [--repository DIR] ls SNAPSHOT [ROOT[/PATH]]
   recover.py [--repository DIR] restore SNAPSHOT TARGET [ROOT[/PATH] ...]
   recover.py [--repository DIR] verify
+  recover.py --identity FILE key
 
 DIR is the directory this file lies in unless given. SNAPSHOT is a sequence number, the beginning of an id, or
 `latest`: the newest backup, and what only older ones have. A restore writes TARGET/ROOT/PATH and overwrites nothing
@@ -12,10 +13,11 @@ that is there. The repository is never written to.
 
 DIR may also be a destination of `bdr push` that was downloaded: the directory bdr1/ID of one machine, or the one
 above it (then `--machine ID` says which, if there are several). If it is encrypted, give the secret key before the
-command: `--identity FILE`, a file with AGE-SECRET-KEY-1…, or one of these that a passphrase protects (asked for, or
-taken from BDR_REMOTE_PASSPHRASE). Without it, the passphrase of a file identity-….age in DIR is asked for, if there is
-one. Such files that a key opens have older keys, which are used as well. An SSH key needs `age` or `rage` on PATH;
-without one, this program decrypts by itself. `verify` without a key checks sizes and checksums of what is stored.
+command: `--identity FILE`, a file with AGE-SECRET-KEY-1…, with the words of the recovery sheet, or one of these that a
+passphrase protects (asked for, or taken from BDR_REMOTE_PASSPHRASE). Without it, the passphrase of a file
+identity-….age in DIR is asked for, if there is one. Such files that a key opens have older keys, which are used as
+well. An SSH key needs `age` or `rage` on PATH; without one, this program decrypts by itself. `verify` without a key
+checks sizes and checksums of what is stored; `key` prints the secret key, e.g. of words, for `age`.
 
 Exit code: 0 all is well; 1 failure; 2 wrong usage; 3 something could not be read or restored (everything else was, and
 each loss is named on stderr); 4 verify found damage.
@@ -23,7 +25,7 @@ each loss is named on stderr); 4 verify found damage.
 import argparse, base64, bisect, collections, datetime, errno, functools, getpass, gzip, hashlib  # noqa: E401
 import heapq, hmac, io, json, os, re, stat, struct, subprocess, sys, tempfile, zlib  # noqa: E401
 
-REVISION = 6
+REVISION = 7
 MEMBER = 256 * 1024  # a gzip member holds no more
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -347,6 +349,116 @@ def bech32(text):
     return prefix, (number >> spare).to_bytes(count, "big")
 
 
+# The first four letters of each of the 2048 words of BIP-39 (English), in their order.
+WORDS = (
+    "abanabilableabouabovabseabsoabstabsuabusacceacciaccoaccuachiacidacouacquacroact actiactoactractuadapadd addiaddr"
+    "adjuadmiaduladvaadviaeroaffaaffoafraagaiage agenagreaheaaim air airpaislalaralbualcoaleralieall allealloalmoalon"
+    "alphalrealsoaltealwaamatamazamonamouamusanalanchanciangeanglangranimanklannoannuanotanswanteantianxiany aparapol"
+    "appeapplapprapriarcharctareaarenarguarm armearmoarmyarouarraarrearriarroart arteartiartwask aspeassaasseassiassu"
+    "asthathlatomattaatteattiattrauctaudiauguauntauthautoautuaveravocavoiawakawarawayawesawfuawkwaxisbabybachbacobadg"
+    "bag balabalcballbambbanabannbar barebargbarrbasebasibaskbattbeacbeanbeaubecabecobeefbefobegibehabehibelibelobelt"
+    "bencbenebestbetrbettbetwbeyobicybid bikebindbiolbirdbirtbittblacbladblamblanblasbleablesblinblooblosbloublueblur"
+    "blusboarboatbodyboilbombbonebonubookboosbordboriborrbossbottbounbox boy bracbraibranbrasbravbreabreebricbridbrie"
+    "brigbrinbrisbrocbrokbronbroobrotbrowbrusbubbbuddbudgbuffbuilbulbbulkbullbundbunkburdburgbursbus busibusybuttbuye"
+    "buzzcabbcabicablcactcagecakecallcalmcamecampcan canacanccandcanncanocanvcanycapacapicaptcar carbcardcargcarpcarr"
+    "cartcasecashcasicastcasucat catacatccatecattcaugcauscautcaveceilcelecemecenscentcerecertchaichalchamchanchaochap"
+    "charchaschatcheacheccheechefchercheschicchiechilchimchoichoochrochucchunchurcigacinncircciticityciviclaiclapclar"
+    "clawclaycleaclerclevclicclieclifclimclinclipclocclogclosclotclouclowclubclumclusclutcoaccoascococodecoffcoilcoin"
+    "collcolocolucombcomecomfcomicommcompconccondconfcongconnconscontconvcookcoolcoppcopycoracorecorncorrcostcottcouc"
+    "councoupcourcouscovecoyocraccradcrafcramcrancrascratcrawcrazcreacredcreecrewcriccrimcriscritcropcroscroucrowcruc"
+    "cruecruicrumcruncruscry cryscubecultcup cupbcuricurrcurtcurvcushcustcutecycldad damadampdancdangdaridashdaugdawn"
+    "day dealdebadebrdecadecedecidecldecodecrdeerdefedefidefydegrdeladelidemademidenidentdenydepadepedepodeptdepuderi"
+    "descdesedesideskdespdestdetadetedevedevidevodiagdialdiamdiardicediesdietdiffdigidigndiledinndinodiredirtdisadisc"
+    "disedishdismdisodispdistdivedividivodizzdoctdocudog dolldolpdomadonadonkdonodoordosedoubdovedrafdragdramdrasdraw"
+    "dreadresdrifdrildrindripdrivdropdrumdry duckdumbduneduridustdutcdutydwardynaeageeaglearlearnearteasieasteasyecho"
+    "ecoleconedgeediteduceffoegg eigheithelboeldeelecelegelemelepelevelitelseembaemboembremeremotemplempoemptenabenac"
+    "end endlendoenemenerenfoengaengienhaenjoenlienouenrienroensuenteentientrenveepisequaequiera eraseroderoserroerup"
+    "escaessaesseestaeterethievidevilevokevolexacexamexceexchexciexclexcuexecexerexhaexhiexilexisexitexotexpaexpeexpi"
+    "explexpoexprexteextreye eyebfabrfacefacufadefainfaitfallfalsfamefamifamofan fancfantfarmfashfat fatafathfatifaul"
+    "favofeatfebrfedefee feedfeelfemafencfestfetcfevefew fibefictfielfigufilefilmfiltfinafindfinefingfinifirefirmfirs"
+    "fiscfishfit fitnfix flagflamflasflatflavfleefligflipfloaflocflooflowfluiflusfly foamfocufog foilfoldfollfoodfoot"
+    "forcforeforgforkfortforuforwfossfostfounfox fragframfreqfresfriefrinfrogfronfrosfrowfrozfruifuelfun funnfurnfury"
+    "futugadggaingalagallgamegap garagarbgardgarlgarmgas gaspgategathgauggazegenegenigenrgentgenugestghosgiangiftgigg"
+    "ginggiragirlgivegladglanglarglasglidglimglobglooglorglovglowgluegoatgoddgoldgoodgoosgorigospgossgovegowngrabgrac"
+    "graigrangrapgrasgravgreagreegridgriegritgrocgrougrowgrunguarguesguidguilguitgun gym habihairhalfhammhamshandhapp"
+    "harbhardharsharvhat havehawkhazaheadhealhearheavhedgheighellhelmhelphen herohiddhighhillhinthip hirehisthobbhock"
+    "holdholeholihollhomehonehoodhopehornhorrhorshosphosthotehourhovehub hugehumahumbhumohundhunghunthurdhurrhurthusb"
+    "hybrice iconideaidenidleignoill illeillnimagimitimmeimmuimpaimpoimprimpuinchinclincoincrindeindiindoinduinfainfl"
+    "infoinhainheinitinjeinjuinmainneinnoinpuinquinsainseinsiinspinstintainteintoinveinviinvoironislaisolissuitemivor"
+    "jackjagujar jazzjealjeanjelljewejob joinjokejourjoy judgjuicjumpjungjunijunkjustkangkeenkeepketckey kickkid kidn"
+    "kindkingkisskit kitckitekittkiwikneeknifknocknowlab labelaboladdladylakelamplanglaptlarglatelatilauglaunlavalaw "
+    "lawnlawslayelazyleadleaflearleavlectleftleg legalegeleislemolendlenglensleoplesslettleveliarlibelibrlicelifelift"
+    "lighlikelimblimilinklionliqulistlittlivelizaloadloanlobslocalocklogilonelonglooplottloudlounloveloyalucklugglumb"
+    "lunaluncluxulyrimachmad magimagnmaidmailmainmajomakemammman manamandmangmansmanumaplmarbmarcmargmarimarkmarrmask"
+    "massmastmatcmatemathmatrmattmaximazemeadmeanmeasmeatmechmedamedimelomeltmembmemomentmenumercmergmerimerrmeshmess"
+    "metamethmiddmidnmilkmillmimimindminiminominumiramirrmisemissmistmix mixemixtmobimodemodimom momemonimonkmonsmont"
+    "moonmoramoremornmosqmothmotimotomounmousmovemovimuchmuffmulemultmuscmusemushmusimustmutumysemystmythnaivnamenapk"
+    "narrnastnatinatunearneckneedneganeglneitnephnervnestnet netwneutnevenewsnextnicenighnoblnoisnominoodnormnortnose"
+    "notanotenothnotinovenow nuclnumbnursnut oak obeyobjeobliobscobseobtaobvioccuoceaoctoodoroff offeoffiofteoil okay"
+    "old olivolymomitonceone onioonlionlyopenoperopinoppooptioranorbiorchordeordiorgaorieorigorphostrotheoutdouteoutp"
+    "outsovalovenoverown owneoxygoystozonpactpaddpagepairpalapalmpandpanepanipantpapeparapareparkparrpartpasspatcpath"
+    "patipatrpattpauspavepaympeacpeanpearpeaspelipen penapencpeoppeppperfpermperspet phonphotphraphyspianpicnpictpiec"
+    "pig pigepillpilopinkpionpipepistpitcpizzplacplanplasplatplaypleapledplucplugplunpoempoetpoinpolapolepolipondpony"
+    "poolpopuportposiposspostpotapottpovepowdpowepracpraipredprefprepprespretprevpricpridprimprinprioprisprivprizprob"
+    "procprodprofprogprojpromproopropprosprotprouprovpublpuddpullpulppulspumppuncpupipupppurcpuripurppurspushput puzz"
+    "pyraqualquanquarquesquicquitquizquotrabbraccracerackradaradirailrainraisrallramprancrandrangrapirareraterathrave"
+    "raw razoreadrealreasrebereburecarecerecirecorecyredureflreforefuregiregrregurejerelarelerelirelyremaremeremiremo"
+    "rendrenerentreopreparepereplreporequrescreseresiresorespresuretiretrretureunreverevirewarhytrib ribbricerichride"
+    "ridgriflrighrigiringriotrippriskriturivariveroadroasroboroburockromaroofrookroomroserotarougrounroutroyarubbrude"
+    "rug rulerun runwrurasad saddsadnsafesailsalasalmsalosaltsalusamesampsandsatisatosaucsaussavesay scalscanscarscat"
+    "scenscheschosciescisscorscouscrascrescriscrusea searseasseatsecosecrsectsecuseedseeksegmselesellsemisenisenssent"
+    "seriservsesssettsetuseveshadshafshalsharshedshelshershieshifshinshipshivshocshoeshooshopshorshoushovshrishrushuf"
+    "shy siblsicksidesiegsighsignsilesilksillsilvsimisimpsincsingsiresistsitusix sizeskatsketski skilskinskirskulslab"
+    "slamsleeslenslicslidsligslimslogslotslowslussmalsmarsmilsmoksmoosnacsnaksnapsnifsnowsoapsoccsocisocksodasoftsola"
+    "soldsolisolusolvsomesongsoonsorrsortsoulsounsoupsoursoutspacsparspatspawspeaspecspeespelspensphespicspidspikspin"
+    "spirsplispoisponspoosporspotspraspresprispy squasquesquistabstadstafstagstaistamstanstarstatstaysteasteestemstep"
+    "stersticstilstinstocstomstonstoostorstovstrastrestristrostrustudstufstumstylsubjsubmsubwsuccsuchsuddsuffsugasugg"
+    "suitsummsun sunnsunssupesuppsuprsuresurfsurgsurpsurrsurvsuspsustswalswamswapswarsweasweeswifswimswinswitsworsymb"
+    "sympsyrusysttabltacktag tailtaletalktanktapetargtasktasttatttaxiteacteamtellten tenatenntenttermtesttextthanthat"
+    "themthentheothertheythinthisthouthrethrithrothumthunticktidetigetilttimbtimetinytip tiretisstitltoastobatodatodd"
+    "toe togetoiltoketomatomotonetongtonitooltoottop topitopptorctorntorttosstotatourtowatowetowntoy tractradtraftrag"
+    "traitrantraptrastravtraytreatreetrentriatribtrictrigtrimtriptroptroutructruetrultrumtrustruttry tubetuittumbtuna"
+    "tunnturkturnturttweltwentwictwintwistwo typetypiuglyumbrunabunawuncluncoundeundounfaunfounhaunifuniqunitunivunkn"
+    "unlountiunusunveupdaupgruphouponuppeupseurbaurgeusaguse usedusefuselusuautilvacavacuvaguvalivallvalvvan vanivapo"
+    "varivastvaulvehivelvvendventvenuverbveriversveryvessveteviabvibrvicivictvideviewvillvintviolvirtviruvisavisivisu"
+    "vitavivivocavoicvoidvolcvoluvotevoyawagewagowaitwalkwallwalnwantwarfwarmwarrwashwaspwastwatewaveway wealweapwear"
+    "weasweatweb weddweekweirwelcwestwet whalwhatwheawheewhenwherwhipwhiswidewidtwifewildwillwin windwinewingwinkwinn"
+    "wintwirewisdwisewishwitnwolfwomawondwoodwoolwordworkworlworrwortwrapwrecwreswriswritwronyardyearyellyou younyout"
+    "zebrzerozonezoo "
+)
+
+
+def bech32_of(prefix, data):
+    """The opposite, for what is no longer than a key."""
+    alphabet, spare = "qpzry9x8gf2tvdw0s3jn54khce6mua7l", -8 * len(data) % 5
+    number = int.from_bytes(data, "big") << spare
+    start = prefix + "1" + "".join(alphabet[number >> at & 31] for at in range(8 * len(data) + spare - 5, -1, -5))
+    values = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
+    values += [alphabet.index(c) for c in start[len(prefix) + 1:]] + [0] * 6
+    check = 1
+    for value in values:
+        top, check = check >> 25, (check & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            check ^= generator if top >> bit & 1 else 0
+    return (start + "".join(alphabet[(check ^ 1) >> at & 31] for at in range(25, -1, -5))).upper()
+
+
+def key_of_words(text):
+    """The secret key of the 24 words of a recovery sheet (BIP-39). Four letters of each say which it is."""
+    known = {WORDS[at:at + 4].rstrip(): at // 4 for at in range(0, len(WORDS), 4)}
+    words, number = re.findall(r"[^\W\d_]+", text.lower()), 0
+    for at, word in enumerate(words):
+        if word[:4] not in known:
+            raise ValueError("word %d, `%s`, is not in the list of words" % (at + 1, word[:24]))
+        number = number << 11 | known[word[:4]]
+    if len(words) != 24:
+        raise ValueError("these are %d words; a key has 24" % len(words))
+    secret = (number >> 8).to_bytes(32, "big")
+    if hashlib.sha256(secret).digest()[0] != number & 255:
+        raise ValueError("the checksum of the words is wrong: one of them is not the right one")
+    return bech32_of("age-secret-key-", secret)
+
+
 def x25519(scalar, point):
     """RFC 7748, section 5."""
     k = int.from_bytes(scalar, "little") & (1 << 254) - 8 | 1 << 254
@@ -547,6 +659,14 @@ class Keys:
             return self.add(path, data, True)
         lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
+        is_key = [line.upper().startswith("AGE-SECRET-KEY-1") for line in lines]
+        if lines and lines[0].startswith("RECOVERY SHEET of bdr"):
+            lines = [line for line, fits in zip(lines, is_key) if fits]
+        elif not any(is_key) and re.fullmatch(r"[\w\s.,:;|()]*", "".join(lines)) and len(" ".join(lines).split()) > 2:
+            try:
+                lines = [key_of_words("\n".join(lines))]
+            except ValueError as error:
+                raise SystemExit("%s: %s" % (show(path), error))
         try:
             secrets = [bech32(line) for line in lines if line.upper().startswith("AGE-SECRET-KEY-1")]
             if any(prefix != "age-secret-key-" or len(secret) != 32 for prefix, secret in secrets):
@@ -593,7 +713,7 @@ class Keys:
             for name in locked:
                 try:
                     self.add(name, age_decrypt(closed[name], functools.partial(unwrap_scrypt, given)), True)
-                except (Damaged,) + WRONG as error:
+                except (Damaged, SystemExit) + WRONG as error:  # anybody could put one there
                     reason = error
             if not self.own:
                 wrong = isinstance(reason, NoKey)
@@ -607,8 +727,11 @@ class Keys:
                 except (Damaged,) + WRONG:
                     pass
             for name, data in opened.items():
-                self.add(name, data, True)
                 del closed[name]
+                try:
+                    self.add(name, data, True)
+                except SystemExit as error:
+                    note(name, error)
             if not opened:
                 break
 
@@ -1854,7 +1977,8 @@ def main():
             ("list", command_list, "", "show the snapshots"),
             ("ls", command_ls, "snapshot path?", "show the files of a snapshot (those at and below ROOT[/PATH])"),
             ("restore", command_restore, "snapshot target paths*", "restore a snapshot, or some paths of it"),
-            ("verify", command_verify, "", "check everything")):
+            ("verify", command_verify, "", "check everything"),
+            ("key", None, "", "print the secret keys that --identity has, for other programs")):
         command = commands.add_parser(name, help=about)
         command.set_defaults(run=run)
         for argument in arguments.split():
@@ -1863,6 +1987,9 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
+        if args.command == "key":
+            print("\n".join(Keys(args.identity, os.path.realpath(os.fsencode(args.repository))).texts))
+            return 0
         place = place_of(args.repository, args.machine, args.identity)
         if isinstance(place, Destination):
             if args.command == "verify" and place.is_closed():

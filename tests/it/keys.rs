@@ -339,7 +339,7 @@ fn what_the_sheet_says_brings_everything_back() {
     for (part, program, argument, tree) in [
         ("With Python", "python3", "--version", "recovered/tree"),
         (
-            "with age and tar:",
+            "with age and tar",
             "age",
             "--version",
             "recovered/files/tree",
@@ -1125,4 +1125,92 @@ fn a_key_can_be_in_the_keychain() {
             .len(),
         1
     );
+}
+
+/// Over each kind of network: the passphrase alone, and after a change of the key the new one alone.
+#[cfg(feature = "remote")]
+#[test]
+fn a_passphrase_or_a_new_key_is_enough_on_real_servers() {
+    for name in [
+        "s3",
+        "sftp",
+        "webdav",
+        "webdav-rclone",
+        "azblob",
+        "s3-lax",
+        "s3-locked",
+    ] {
+        let Some(server) = crate::stores::server(name, "keys/changed") else {
+            continue;
+        };
+        let place = Place::with_repository();
+        place.write("plain.txt", b"hello");
+        place.init();
+        let with = |command: &mut std::process::Command| {
+            for (field, value) in &server.fields {
+                let field = field.to_ascii_uppercase().replace('-', "_");
+                command.env(format!("BDR_REMOTE_FAR_{field}"), value);
+                // Without a name in the configuration.
+                command.env(format!("BDR_REMOTE_{field}"), value);
+            }
+            command.env("BDR_REMOTE_PASSPHRASE", "four horses stapled a battery");
+        };
+        let run = |place: &Place, args: &[&str]| {
+            let mut command = place.bdr(args);
+            with(&mut command);
+            let output = command.output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "{name} {args:?}: {}{}",
+                stderr(&output),
+                stdout(&output)
+            );
+            stdout(&output)
+        };
+        run(
+            &place,
+            &["remote", "add", "far", &server.url, "--passphrase"],
+        );
+        run(&place, &["push", "far"]);
+        let config = place.json(&["config", "path"]);
+        let config = std::path::PathBuf::from(config["path"].as_str().unwrap());
+        let key = config.with_file_name("far.key");
+        let key = key.to_str().unwrap();
+
+        let bare = Place::with_repository();
+        run(&bare, &["clone", &server.url, "--identity", key]);
+        let wanted = place.json(&["list"]);
+        let got = bare.json(&["list"]);
+        let ids = |list: &Value| -> Vec<String> {
+            let snapshots = list["snapshots"].as_array().unwrap();
+            snapshots.iter().map(|s| s["id"].to_string()).collect()
+        };
+        assert_eq!(ids(&got), ids(&wanted), "{name}");
+        run(&bare, &["verify"]);
+        // The passphrase alone.
+        let bare = Place::with_repository();
+        run(&bare, &["clone", &server.url]);
+        run(&bare, &["verify"]);
+        // After a change of the key, the new one alone.
+        run(&place, &["remote", "key", "rotate", "far"]);
+        place.write("later.txt", b"later");
+        run(&place, &["backup"]);
+        run(&place, &["push", "far"]);
+        let newest = std::fs::read_to_string(key).unwrap();
+        let newest = newest.lines().find(|line| line.starts_with("AGE-"));
+        let file = place.path("new.txt");
+        std::fs::write(&file, newest.unwrap()).unwrap();
+        let bare = Place::with_repository();
+        run(
+            &bare,
+            &["clone", &server.url, "--identity", file.to_str().unwrap()],
+        );
+        run(&bare, &["verify"]);
+        assert_eq!(
+            ids(&bare.json(&["list"])),
+            ids(&place.json(&["list"])),
+            "{name}"
+        );
+    }
 }

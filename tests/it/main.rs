@@ -51,6 +51,7 @@ mod identifiers;
 mod import;
 mod incident;
 mod keys;
+mod keys_changed;
 mod mcp;
 mod metadata;
 mod notify;

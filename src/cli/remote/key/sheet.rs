@@ -79,9 +79,9 @@ fn back(cx: &Context, remote: &Remote, keys: &[&Generated]) -> String {
     let mut text = format!(
         "\nTO GET EVERYTHING BACK, on any machine\n\
          \n\
-         Write the secret key into a file, below called key.txt: one line for each. For bdr\n\
-         the words will do as well, and so will this sheet as a file. The credentials of\n\
-         the place (user, password, access key) are not on this sheet.\n\
+         Write the secret key into a file, below called key.txt. For bdr and Python the\n\
+         words will do as well, and so will this sheet as a file. The credentials of the\n\
+         place (user, password, access key) are not on this sheet.\n\
          \n\
          With bdr:\n\
          \n    \
@@ -97,7 +97,8 @@ fn back(cx: &Context, remote: &Remote, keys: &[&Generated]) -> String {
              python3 recover.py --identity key.txt list\n    \
              python3 recover.py --identity key.txt restore latest ~/recovered\n\
          \n\
-         The last full backup, with age and tar:\n\n",
+         The last full backup, with age and tar (from words, the key is made by\n\
+         python3 recover.py --identity words.txt key > key.txt):\n\n",
         shell_word(&remote.url),
         machine(cx).map_or_else(|| "MACHINE".to_owned(), |id| id.to_string()),
     );
