@@ -65,29 +65,7 @@ fn try_prune(
     wanted: &Wanted<'_>,
     agree: impl FnOnce(&Plan) -> Result<bool, Failure>,
 ) -> Result<(Plan, Option<PruneReport>), Failure> {
-    let dir = directory(cx, repo.id()).join(&remote.name);
-    let at = At::read(&dir).filter(|at| at.number > 0 && at.url == remote.url);
-    let (Some(mut at), Some(machine)) = (at, Machine::known(&directory(cx, repo.id()))) else {
-        return Err(Failure::usage(
-            format!("this machine has pushed nothing to `{}` yet", remote.name),
-            &format!("bdr push {}", remote.name),
-        ));
-    };
-    let encryption = match remote.recipients.is_empty() {
-        true => Encryption::None,
-        false => Encryption::to(&remote.recipients)?.after(at.before(&remote.recipients), false),
-    };
-    check_encryption(remote, &at, &encryption)?;
-    if at.is_for_others(&remote.recipients) && !remote.recipients.is_empty() {
-        // The first record for others says everything, and their keys come before it.
-        return Err(Failure::usage(
-            format!(
-                "the recipients of `{}` were changed since the last push",
-                remote.name
-            ),
-            &format!("bdr push {}", remote.name),
-        ));
-    }
+    let (dir, at, machine, encryption) = pushed(cx, repo, remote)?;
     let keys = KeyArgs {
         identity: wanted.identity.to_vec(),
         passphrase_file: None,
@@ -103,6 +81,8 @@ fn try_prune(
     };
     let destination = Destination::new(far.store(cx)?, &remote.name, machine.id);
     let mut ledger = Ledger::open(&dir, PATIENCE)?;
+    // A push may have ended meanwhile.
+    let mut at = At::read(&dir).unwrap_or(at);
     let cache = cx.places.cache.join("remote").join(machine.id.to_string());
     let options = PruneOptions {
         push: PushOptions {
@@ -141,6 +121,38 @@ fn try_prune(
         let _ = at.write(&dir);
     }
     Ok((plan, Some(report)))
+}
+
+/// Returns what is known of a destination to which something was pushed, as it is configured now.
+fn pushed(
+    cx: &Context,
+    repo: &Repository,
+    remote: &Remote,
+) -> Result<(PathBuf, At, Machine, Encryption), Failure> {
+    let dir = directory(cx, repo.id()).join(&remote.name);
+    let at = At::read(&dir).filter(|at| at.number > 0 && at.url == remote.url);
+    let (Some(at), Some(machine)) = (at, Machine::known(&directory(cx, repo.id()))) else {
+        return Err(Failure::usage(
+            format!("this machine has pushed nothing to `{}` yet", remote.name),
+            &format!("bdr push {}", remote.name),
+        ));
+    };
+    let encryption = match remote.recipients.is_empty() {
+        true => Encryption::None,
+        false => Encryption::to(&remote.recipients)?.after(at.before(&remote.recipients), false),
+    };
+    check_encryption(remote, &at, &encryption)?;
+    if at.is_for_others(&remote.recipients) && !remote.recipients.is_empty() {
+        // The first record for others says everything, and their keys come before it.
+        return Err(Failure::usage(
+            format!(
+                "the recipients of `{}` were changed since the last push",
+                remote.name
+            ),
+            &format!("bdr push {}", remote.name),
+        ));
+    }
+    Ok((dir, at, machine, encryption))
 }
 
 /// Prunes a destination by itself, if the configuration asks for it or something has waited: once a
