@@ -1214,3 +1214,53 @@ fn a_passphrase_or_a_new_key_is_enough_on_real_servers() {
         );
     }
 }
+
+/// With the keychain of a desktop (Secret Service), where one can be started.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_key_can_be_in_the_keychain_of_a_desktop() {
+    for (program, argument) in [
+        ("secret-tool", "--help"),
+        ("gnome-keyring-daemon", "--version"),
+        ("dbus-run-session", "--version"),
+    ] {
+        if !has(program, argument, "a keychain of a desktop") {
+            return;
+        }
+    }
+    let machine = Machine::encrypted();
+    let place = &machine.place;
+    let dir = place.path("chain");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::create_dir_all(place.path("home/.local/share/keyrings")).unwrap();
+    let script = format!(
+        "printf secret | gnome-keyring-daemon --unlock --components=secrets >/dev/null\n\
+         bdr remote add chain 'file://{}' --keychain\n\
+         bdr push chain\n\
+         bdr remote key rotate chain --keychain\n\
+         bdr push chain\n\
+         bdr list --from chain\n\
+         bdr remote key show chain --secret",
+        dir.display()
+    );
+    let like = place.bdr(&[]);
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_bdr"));
+    let mut path = vec![bin.parent().unwrap().to_path_buf()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let output = Command::new("dbus-run-session")
+        .args(["--", "sh", "-ec", &script])
+        .env_clear()
+        .envs(
+            like.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .current_dir(place.tree())
+        .output()
+        .unwrap();
+    let said = stdout(&output);
+    assert!(output.status.success(), "{said}{}", stderr(&output));
+    assert!(said.contains("in the keychain"), "{said}");
+    assert_eq!(said.matches("AGE-SECRET-KEY-1").count(), 2, "{said}");
+    assert!(!place.path("bdr/chain.key").exists());
+}

@@ -133,35 +133,37 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         secrets::check_free(cx, &args.name)?;
     }
     let kept = asked(cx, &remote, &location)?;
-    let tried = (|| {
-        let far = Far {
-            remote: remote.clone(),
-        };
-        let store = far.store(cx)?;
-        let failed = |error| bdr::remote::failed(&args.name, "reach", &error);
-        if !args.no_test {
-            store.prepare().map_err(failed)?;
-            level::reach(&*store, &args.name)?;
-        }
-        Ok(())
-    })();
-    if let Err(failure) = tried {
-        if kept.is_some() {
-            credentials::forget(cx, &args.name)?;
-        }
-        return Err(failure);
-    }
-    let key = match needs_key {
-        true => Some(make_key(cx, &mut remote, args)?),
-        false => {
-            secrets::leave_other_keys(cx, &remote)?;
-            None
+    let made = try_place(cx, &remote, args).and_then(|()| match needs_key {
+        true => make_key(cx, &mut remote, args).map(Some),
+        false => secrets::leave_other_keys(cx, &remote).map(|()| None),
+    });
+    let key = match made {
+        Ok(key) => key,
+        Err(failure) => {
+            if kept.is_some() {
+                credentials::forget(cx, &args.name)?;
+            }
+            return Err(failure);
         }
     };
     let changed = entered(&text(cx)?, &remote)?;
     check_text(cx, &changed)?;
     write(cx, &changed)?;
     tell(cx, &remote, kept, key, args)
+}
+
+/// Tries whether the place can be written and read.
+fn try_place(cx: &Context, remote: &Remote, args: &AddArgs) -> Result<(), Failure> {
+    let far = Far {
+        remote: remote.clone(),
+    };
+    let store = far.store(cx)?;
+    if !args.no_test {
+        let failed = |error| bdr::remote::failed(&args.name, "reach", &error);
+        store.prepare().map_err(failed)?;
+        level::reach(&*store, &args.name)?;
+    }
+    Ok(())
 }
 
 /// Reads the address; a relative directory is one below the current directory.

@@ -457,10 +457,12 @@ fn finish(cx: &Context, mut change: Change, how: &HowArgs) -> Result<u8, Failure
 fn apply(cx: &Context, change: &mut Change, how: &HowArgs) -> Result<(), Failure> {
     let remote = &change.remote;
     // In this order, an interruption leaves a key too many, and never a recipient without its key.
-    change.note.write(cx, &remote.name)?;
     if let Some(key) = &change.generated {
         change.kept = Some(secrets::keep(cx, remote, key, place(how.keychain))?);
     }
+    let mut note = Note::read(cx, &remote.name);
+    note.identities = std::mem::take(&mut change.note.identities);
+    note.write(cx, &remote.name)?;
     let quoted = |one: &String| toml::Value::String(one.clone()).to_string();
     let all: Vec<String> = remote.recipients.iter().map(quoted).collect();
     let before = text(cx)?;
