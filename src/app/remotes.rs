@@ -111,6 +111,39 @@ impl Far {
     ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
         let opener = Opener::new(cx, &self.remote.name, keys);
         let machine = self.chosen(cx, machine, &opener)?;
+        self.opened(cx, machine, &opener)
+    }
+
+    /// Opens what another machine has pushed there.
+    pub(crate) fn read_other(
+        &self,
+        cx: &Context,
+        word: &str,
+        keys: &KeyArgs,
+    ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
+        let opener = Opener::new(cx, &self.remote.name, keys);
+        let store = self.store(cx)?;
+        let mut others = machines(&*store, self.shown())?;
+        let own = own_machine(cx).filter(|own| others.contains(own));
+        others.retain(|id| Some(*id) != own);
+        let found = self.named(&store, &others, word, &opener);
+        if let (Err(_), Some(own)) = (&found, own)
+            && self.named(&store, &[own], word, &opener).is_ok()
+        {
+            return Err(Failure::usage(
+                format!("{} is this machine", bdr::base::path::show(word.as_ref())),
+                "bdr machines lists the others",
+            ));
+        }
+        self.opened(cx, found?, &opener)
+    }
+
+    fn opened(
+        &self,
+        cx: &Context,
+        machine: Id,
+        opener: &Opener<'_>,
+    ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
         let destination = Destination::new(self.store(cx)?, self.shown(), machine);
         let cache = cx.places.cache.join("remote").join(machine.to_string());
         let (repo, storage) = opener.open(&destination, &cache)?;
@@ -165,14 +198,23 @@ impl Far {
         if let [one] = by_id[..] {
             return Ok(one);
         }
-        for id in machines {
+        let is_called = |id: &Id| {
             let destination = Destination::new(Arc::clone(store), self.shown(), *id);
             let held = opener.held(&destination);
-            if held.is_ok_and(|held| held.is_some_and(|held| held.all.host == word)) {
-                return Ok(*id);
-            }
-        }
+            held.is_ok_and(|held| held.is_some_and(|held| held.all.host == word))
+        };
+        let called: Vec<Id> = machines.iter().copied().filter(is_called).collect();
         let shown = bdr::base::path::show(word.as_ref());
+        if let [one] = called[..] {
+            return Ok(one);
+        }
+        if !called.is_empty() {
+            let ids: Vec<String> = called.iter().map(|id| id.prefix(machines)).collect();
+            return Err(Failure::usage(
+                format!("{} machines are called `{shown}`", called.len()),
+                &format!("name one by its id: {}", ids.join(", ")),
+            ));
+        }
         Err(Failure::usage(
             format!("no machine `{shown}` pushes to {}", self.shown()),
             &format!("bdr machines {}", self.shown()),
@@ -184,12 +226,18 @@ impl Far {
             let destination = Destination::new(Arc::clone(store), self.shown(), *id);
             Some(opener.held(&destination).ok()??.all.host)
         };
-        let names: Vec<String> = machines
+        let called: Vec<Option<String>> = machines
             .iter()
-            .map(|id| {
-                name(id)
-                    .filter(|host| !host.is_empty())
-                    .unwrap_or_else(|| id.prefix(machines))
+            .map(|id| name(id).filter(|host| !host.is_empty()))
+            .collect();
+        // A name that several have says nothing.
+        let is_clear =
+            |name: &Option<String>| called.iter().filter(|one| *one == name).count() == 1;
+        let each = machines.iter().zip(&called);
+        let names: Vec<String> = each
+            .map(|(id, name)| match name {
+                Some(host) if is_clear(name) => host.clone(),
+                _ => id.prefix(machines),
             })
             .collect();
         Failure::usage(

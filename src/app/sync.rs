@@ -39,15 +39,9 @@ impl Other {
         };
         let mut failed = None;
         for place in places {
-            match place.read(cx, Some(with), keys) {
+            match place.read_other(cx, with, keys) {
                 Ok((far, storage)) => {
                     let push = storage.push();
-                    if own_machine(cx) == Some(push.machine) {
-                        return Err(Failure::usage(
-                            format!("{} is this machine", bdr::base::path::show(with.as_ref())),
-                            "bdr machines lists the others",
-                        ));
-                    }
                     let host = match push.host.is_empty() {
                         true => push.machine.to_string(),
                         false => push.host.clone(),

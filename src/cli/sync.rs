@@ -186,6 +186,10 @@ fn page(cx: &Context, name: &str, other: &Other, plan: &SyncPlan) -> String {
             cx.shown(path)
         ));
     }
+    for note in &plan.unknown {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("  unknown   {path}   {}\n", note.reason));
+    }
     for note in &plan.problems {
         let path = cx.shown(note.path.as_path());
         text.push_str(&format!("  not taken {path}   {}\n", note.reason));
@@ -211,7 +215,7 @@ fn line(cx: &Context, step: &SyncStep, files: u64, steps: usize) -> String {
     };
     let path = cx.shown(&step.path);
     let mut line = match steps > 1 {
-        true => format!("  {word:<9} {path}   {}", plural(files, "file")),
+        true => format!("{word:<9} {path}   {}", plural(files, "file")),
         false => format!(
             "  {word:<9} {path}   {}",
             bdr::base::units::size(step.bytes)
@@ -223,7 +227,7 @@ fn line(cx: &Context, step: &SyncStep, files: u64, steps: usize) -> String {
     if let Some(beside) = &step.beside {
         line.push_str(&format!("   theirs: {}", cx.shown(beside)));
     }
-    line + "\n"
+    line
 }
 
 fn ending(cx: &Context, plan: &SyncPlan, report: &SyncReport) -> String {

@@ -111,6 +111,8 @@ pub struct SyncPlan {
     pub ours: u64,
     /// Paths that stay as they are though the other side changed them, and why.
     pub problems: Vec<PathNote>,
+    /// Paths that cannot be compared: both sides have them, and one stores only their metadata.
+    pub unknown: Vec<PathNote>,
     /// Conflicts of earlier syncs that nobody has decided: the path, and the other version beside it.
     pub open: Vec<(PathBuf, PathBuf)>,
     /// There are git repositories, which are left alone.
@@ -203,6 +205,7 @@ pub fn plan(
         same: 0,
         ours: 0,
         problems: Vec::new(),
+        unknown: Vec::new(),
         open: Vec::new(),
         left_to_git: false,
         work: Work::default(),

@@ -761,6 +761,11 @@ fn a_copy_of_a_machine_gets_an_id_of_its_own() {
     let bare = Place::new();
     let said = stderr(&bare.run(&["ls", "--from", &url, "latest"], 2));
     assert!(said.contains("choose one with --machine"), "{said}");
+    // A name that both have names neither.
+    let host = place.json(&["machines", "plain"])["machines"][0]["host"].clone();
+    let host = host.as_str().unwrap();
+    let said = stderr(&bare.run(&["ls", "--from", &url, "--machine", host, "latest"], 2));
+    assert!(said.contains("2 machines are called"), "{said}");
 }
 
 #[test]

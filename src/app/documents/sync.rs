@@ -30,6 +30,7 @@ pub(crate) struct SyncedDocument {
     same: u64,
     ours: u64,
     problems: Vec<Note>,
+    unknown: Vec<Note>,
     undecided: Vec<UndecidedDocument>,
     left_to_git: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +114,7 @@ impl SyncedDocument {
             same: plan.same,
             ours: plan.ours,
             problems: notes(&plan.problems),
+            unknown: notes(&plan.unknown),
             undecided: undecided.collect(),
             left_to_git: plan.left_to_git,
             result: None,
@@ -131,6 +133,7 @@ impl SyncedDocument {
             same: 0,
             ours: 0,
             problems: Vec::new(),
+            unknown: Vec::new(),
             undecided: Vec::new(),
             left_to_git: false,
             result: None,

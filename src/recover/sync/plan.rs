@@ -181,7 +181,11 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         if theirs == Face::Unknown {
-            self.problem(site, path, "only its metadata is stored there");
+            let why = "only its metadata is stored there";
+            match stat {
+                Some(_) => self.plan.unknown.push(self.note(site, path, why)),
+                None => self.problem(site, path, why),
+            }
             return Ok(());
         }
         let beside = self.beside(site, path)?;

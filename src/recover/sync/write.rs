@@ -202,9 +202,14 @@ impl Planner<'_> {
     }
 
     pub(super) fn problem(&mut self, site: &Site<'_>, path: &RepoPath, why: &str) {
-        self.plan.problems.push(PathNote {
+        let note = self.note(site, path, why);
+        self.plan.problems.push(note);
+    }
+
+    pub(super) fn note(&self, site: &Site<'_>, path: &RepoPath, why: &str) -> PathNote {
+        PathNote {
             path: RawName::from(site.absolute(path).as_path()),
             reason: why.to_owned(),
-        });
+        }
     }
 }
