@@ -455,6 +455,7 @@ impl Ledger {
         self.book.forget();
         self.dropped.clear();
         removed::forget_dropped(&self.dir);
+        super::prune::Last::forget(&self.dir);
         self.set_trash(Trash::default())?;
         self.replace(Vec::new())
     }

@@ -825,6 +825,29 @@ fn pins_the_newest_and_what_an_undo_needs_stay() {
     history.check("later");
 }
 
+/// Whatever the clock was when something was put into the trash, it waits a day, and not a year.
+#[test]
+fn a_clock_that_was_ahead_keeps_the_trash_no_longer() {
+    let mut history = worked(true);
+    history.day += 300;
+    // Nothing new was stored for so long that the policy does not trust the clock; leftovers go.
+    let orphan = history.far.store.keys();
+    let orphan = orphan.iter().find(|key| key.contains("/objects/")).unwrap();
+    let (dir, _) = orphan.split_once("/objects/").unwrap();
+    let orphan = format!("{dir}/objects/ab/ab{}", "0".repeat(62));
+    history.far.store.change(&orphan, Some(b"left".to_vec()));
+    let (_, report) = history.prune_with(None, false);
+    assert_eq!(report.waiting.0, 1, "{report:?}");
+    history.day -= 299;
+    history.prune_with(None, false);
+    assert!(history.far.store.keys().contains(&orphan));
+    history.day += 2;
+    let (_, report) = history.prune_with(None, false);
+    assert_eq!((report.removed.0, report.waiting.0), (1, 0), "{report:?}");
+    assert!(!history.far.store.keys().contains(&orphan));
+    history.check("afterwards");
+}
+
 #[test]
 fn only_the_own_prefix_is_touched() {
     let history = worked(true);

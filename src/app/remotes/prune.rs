@@ -160,7 +160,9 @@ fn pushed(
 pub(super) fn prune_automatically(cx: &Context, repo: &Repository, remote: &Remote) {
     let dir = directory(cx, repo.id()).join(&remote.name);
     let last = Last::read(&dir, &remote.url).unwrap_or_default();
-    let since = |span: TimeDelta| last.tried.is_none_or(|tried| cx.now - tried >= span);
+    // The clock may have been ahead.
+    let tried = last.tried.filter(|tried| *tried <= cx.now);
+    let since = |span: TimeDelta| tried.is_none_or(|tried| cx.now - tried >= span);
     let has_waited = last.next.is_some_and(|next| next <= cx.now) && since(TimeDelta::hours(1));
     if !(has_waited || remote.keep.is_some() && since(TimeDelta::hours(23))) {
         return;

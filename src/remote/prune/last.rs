@@ -44,6 +44,11 @@ impl Last {
         (last.url == url).then_some(last)
     }
 
+    /// Forgets it: the destination is another one now.
+    pub(in crate::remote) fn forget(dir: &Path) {
+        let _ = fsutil::remove_file(&dir.join("pruned.json"));
+    }
+
     /// Writes it.
     ///
     /// # Errors

@@ -101,6 +101,8 @@ impl Pruning<'_> {
         for list in &mut trash.lists {
             // Gone, or needed again.
             list.objects.retain(|name, _| unneeded.contains_key(name));
+            // The clock was ahead then: the wait begins now.
+            list.at = list.at.min(self.options.push.now);
         }
         let fresh: BTreeMap<String, (u64, Option<Refusal>)> = unneeded
             .into_iter()
