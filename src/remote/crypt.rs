@@ -170,8 +170,6 @@ pub struct Identities {
     all: Vec<AnyIdentity>,
     /// The public halves, as far as they are known.
     known: Vec<String>,
-    /// Whether there is one whose public half is not known: an SSH key.
-    has_others: bool,
 }
 
 impl Identities {
@@ -180,9 +178,10 @@ impl Identities {
         self.all.is_empty()
     }
 
-    /// Returns false if nothing that is for these recipients can be opened, for certain.
-    pub fn may_open(&self, recipients: &[String]) -> bool {
-        self.has_others || recipients.iter().any(|one| self.known.contains(one))
+    /// Returns true if what is for these recipients can be opened for certain.
+    pub fn opens(&self, recipients: &[String]) -> bool {
+        let is_known = |one: &String| self.known.contains(&without_comment(one));
+        recipients.iter().any(is_known)
     }
 
     /// Adds a key.
@@ -237,8 +236,10 @@ impl Identities {
             }
             _ => return Err(not_one("bdr does not know this kind of SSH key")),
         };
+        if let Ok(recipient) = age::ssh::Recipient::try_from(key.clone()) {
+            self.known.push(without_comment(&recipient.to_string()));
+        }
         self.all.push(Box::new(key));
-        self.has_others = true;
         Ok(())
     }
 
@@ -296,6 +297,12 @@ impl Identities {
             _ => Error::damaged(name, "its encryption is damaged"),
         })
     }
+}
+
+/// Returns a recipient without what ends a public SSH key: the name that somebody gave it.
+fn without_comment(recipient: &str) -> String {
+    let parts: Vec<&str> = recipient.split_whitespace().take(2).collect();
+    parts.join(" ")
 }
 
 fn not_one(why: &str) -> Error {

@@ -223,7 +223,7 @@ impl Destination {
             Err(Error::NoKey { is_given: true }) => true,
             Ok(Some(chain)) => {
                 let before = chain.pushes.first().map_or(&[][..], |push| &push.before);
-                let is_lacking = before.iter().any(|all| !identities.may_open(all));
+                let is_lacking = before.iter().any(|all| !identities.opens(all));
                 is_lacking || chain.problems.iter().any(is_closed)
             }
             _ => false,
@@ -382,7 +382,7 @@ impl Holdings {
     /// Returns the recipients of older objects that these identities do not open.
     pub fn lacking(&self, identities: &Identities) -> Vec<Vec<String>> {
         let before = self.all.before.iter();
-        let lacking = before.filter(|all| !identities.may_open(all));
+        let lacking = before.filter(|all| !identities.opens(all));
         lacking.cloned().collect()
     }
 

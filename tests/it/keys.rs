@@ -1264,3 +1264,51 @@ fn a_key_can_be_in_the_keychain_of_a_desktop() {
     assert_eq!(said.matches("AGE-SECRET-KEY-1").count(), 2, "{said}");
     assert!(!place.path("bdr/chain.key").exists());
 }
+
+/// An SSH key is a recipient like others: it is given the past, and what it cannot read is named.
+#[cfg(feature = "ssh-keys")]
+#[test]
+fn a_key_of_ssh_opens_what_it_was_given() {
+    if !has("ssh-keygen", "-?", "keys of SSH") {
+        return;
+    }
+    for past in [true, false] {
+        let machine = Machine::encrypted();
+        machine.push();
+        let ssh = machine.place.path("home/.ssh");
+        std::fs::create_dir_all(&ssh).unwrap();
+        let file = ssh.join("id_ed25519").display().to_string();
+        let made = Command::new("ssh-keygen")
+            .args([
+                "-q", "-t", "ed25519", "-N", "", "-C", "me here", "-f", &file,
+            ])
+            .status();
+        assert!(made.unwrap().success());
+        let public = std::fs::read_to_string(format!("{file}.pub")).unwrap();
+        let mut args = vec!["remote", "key", "add", "far", public.trim()];
+        args.extend(past.then_some("--past"));
+        machine.place.run(&args, 0);
+        machine.work("after.txt");
+        machine.push();
+        let shown = machine.place.json(&["remote", "key", "show", "far"]);
+        assert_eq!(
+            shown["recipients"][1]["secret"],
+            serde_json::json!(["ssh-key"]),
+            "{shown}"
+        );
+        if past {
+            machine.check_restores(&file, "with a key of SSH");
+        } else {
+            let first = &machine.recipients()[0];
+            let bare = Place::with_repository();
+            let cloned = bare.run(&["clone", &machine.url, "--identity", &file], 3);
+            let said = stderr(&cloned) + &stdout(&cloned);
+            assert!(said.contains(first), "{said}");
+        }
+        // It is found by its beginning, and removed.
+        machine
+            .place
+            .run(&["remote", "key", "remove", "far", "ssh-ed"], 0);
+        assert_eq!(machine.recipients().len(), 1);
+    }
+}
