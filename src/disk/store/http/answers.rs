@@ -314,9 +314,10 @@ fn by_status(status: u16) -> Trouble {
         403 => Trouble::Forbidden,
         404 | 410 => Trouble::NotFound,
         407 => Trouble::Unreachable,
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => Trouble::Busy,
+        // 423: another request has it locked at this moment (RFC 4918, 11.3), also one of our own.
+        // What is kept for a time is said by a code, or with 403 or 409.
+        408 | 423 | 425 | 429 | 500 | 502 | 503 | 504 => Trouble::Busy,
         412 => Trouble::Exists,
-        423 => Trouble::Retained,
         416 => Trouble::Nonsense,
         405 | 501 => Trouble::Unsupported,
         452 | 507 => Trouble::Full,
@@ -394,6 +395,7 @@ mod tests {
             (401, String::new(), Trouble::Credentials),
             (507, String::new(), Trouble::Full),
             (429, "<html>slow down".to_owned(), Trouble::Busy),
+            (423, "Locked".to_owned(), Trouble::Busy),
             (302, String::new(), Trouble::Elsewhere),
             (418, "{".to_owned(), Trouble::Other),
         ] {
