@@ -11,8 +11,8 @@ usage: sh install.sh [--demo] [--prefix DIR] [--uninstall]
   --uninstall    remove the installed program; backups and settings stay
   --help         print this
 
-BDR_FEATURES=remote builds it with all kinds of destinations (S3, Google, Azure, Backblaze, Dropbox); without it there are
-directories, SFTP and WebDAV.
+BDR_FEATURES=remote builds it with all kinds of destinations (S3, Google Cloud Storage, Azure, Backblaze); without it there
+are directories, SFTP, WebDAV, Google Drive and Dropbox.
 TEXT
 }
 say() { printf '%s\n' "$*"; }

@@ -250,7 +250,21 @@ def azurite(tools, scratch):
     return {"endpoint": endpoint, "account": AZURE_ACCOUNT, "key": AZURE_KEY, "bucket": "plain"}
 
 
-SERVERS = {"s3": seaweed, "s3-lax": rclone_s3, "webdav": wsgidav, "webdav-rclone": rclone_webdav, "sftp": sftp,
+def standins(tools, scratch):
+    if not shutil.which("openssl"):
+        return skip("Google Drive, Dropbox, Google Cloud Storage and Backblaze (no openssl for the stand-in's certificate)")
+    number, place = port(), f"{scratch}/standins"
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standins.py")
+    process = start([sys.executable, program, place, str(number)], f"{scratch}/standins.log")
+    if not wait(process, lambda: answers(number)):
+        return skip("Google Drive, Dropbox, Google Cloud Storage and Backblaze (the stand-in does not start)")
+    # The key of a service account: any will do.
+    key = subprocess.run(["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], check=True,
+                         capture_output=True, text=True).stdout
+    return {"proxy": f"http://127.0.0.1:{number}", "port": number, "ca": f"{place}/ca.pem", "key": key}
+
+
+SERVERS = {"standins": standins, "s3": seaweed, "s3-lax": rclone_s3, "webdav": wsgidav, "webdav-rclone": rclone_webdav, "sftp": sftp,
            "azblob": azurite}
 
 

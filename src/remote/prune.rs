@@ -251,7 +251,11 @@ impl Pruning<'_> {
                         self.plan.blocked.push(why);
                     }
                 }
-                Err(error @ Error::Damaged { .. }) => self.plan.blocked.push(error.to_string()),
+                // Or a listing is behind: then it is there again when it is asked for later.
+                Err(error @ Error::Damaged { .. }) => {
+                    let blocked = format!("{error}: bdr push NAME --check");
+                    self.plan.blocked.push(blocked);
+                }
                 Err(error) => return Err(error),
             }
         }

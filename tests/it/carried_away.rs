@@ -6,7 +6,7 @@ use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, noise, picture};
 
 /// A call of bdr that has the credentials of a destination called `far`, and of one by its address.
-fn with(place: &Place, server: &Server, args: &[&str]) -> std::process::Command {
+pub(crate) fn with(place: &Place, server: &Server, args: &[&str]) -> std::process::Command {
     let mut command = place.bdr(args);
     command.env("BDR_BACKGROUND", "0");
     for (field, value) in &server.fields {
@@ -14,11 +14,14 @@ fn with(place: &Place, server: &Server, args: &[&str]) -> std::process::Command 
         command.env(format!("BDR_REMOTE_FAR_{field}"), value);
         command.env(format!("BDR_REMOTE_{field}"), value);
     }
+    if let Some(standin) = &server.standin {
+        command.env("HTTPS_PROXY", format!("http://127.0.0.1:{}", standin.port));
+    }
     command
 }
 
 #[track_caller]
-fn run(place: &Place, server: &Server, args: &[&str]) -> String {
+pub(crate) fn run(place: &Place, server: &Server, args: &[&str]) -> String {
     let output = with(place, server, args).output().unwrap();
     let said = format!("bdr {args:?}: {}{}", stdout(&output), stderr(&output));
     assert_eq!(output.status.code(), Some(0), "{said}");
@@ -144,6 +147,26 @@ fn from_webdav() {
 #[test]
 fn from_another_webdav() {
     brings_both_back("webdav-rclone");
+}
+
+#[test]
+fn from_google_drive() {
+    brings_both_back("gdrive");
+}
+
+#[test]
+fn from_dropbox() {
+    brings_both_back("dropbox");
+}
+
+#[test]
+fn from_google_cloud_storage() {
+    brings_both_back("gs");
+}
+
+#[test]
+fn from_backblaze() {
+    brings_both_back("b2");
 }
 
 #[test]

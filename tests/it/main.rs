@@ -65,6 +65,8 @@ mod process;
 mod property;
 #[cfg(target_os = "linux")]
 mod protected;
+#[cfg(feature = "remote")]
+mod providers;
 mod prune;
 mod pushed;
 mod remotes;

@@ -204,8 +204,8 @@ fn the_services_of_this_build_are_listed() {
         assert!(schemes.contains(&scheme), "{scheme}");
     }
     for service in services {
-        let always =
-            ["file", "sftp", "webdav", "webdavs"].contains(&service["scheme"].as_str().unwrap());
+        let always = ["file", "sftp", "webdav", "webdavs", "gdrive", "dropbox"];
+        let always = always.contains(&service["scheme"].as_str().unwrap());
         assert!(service["built"] == true || !always);
         assert_eq!(service["feature"].is_null(), always);
     }

@@ -15,7 +15,7 @@ mod faults;
 #[cfg(feature = "remote")]
 mod servers;
 #[cfg(feature = "remote")]
-pub(crate) use servers::{Server, server};
+pub(crate) use servers::{Server, StandIn, server};
 
 fn in_directory(dir: &Path) -> Arc<dyn Store> {
     let location = Location::parse(dir.to_str().unwrap()).unwrap();
@@ -40,6 +40,22 @@ enum Step {
     List(String, Option<String>),
     Names(String),
     Remove(String),
+}
+
+#[cfg(feature = "remote")]
+impl Step {
+    fn without_capitals(&mut self) {
+        let (Self::Put(key, ..)
+        | Self::Get(key, _)
+        | Self::Size(key)
+        | Self::List(key, _)
+        | Self::Names(key)
+        | Self::Remove(key)) = self;
+        *key = key.replace('B', "c");
+        if let Self::List(_, Some(after)) = self {
+            *after = after.replace('B', "c");
+        }
+    }
 }
 
 /// Few parts, so that keys meet; with those whose order differs between names and paths.

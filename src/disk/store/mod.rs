@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 mod access;
 mod attempts;
 mod counted;
+mod dropbox;
 mod file;
+mod gdrive;
 mod http;
 mod key;
+mod oauth;
 mod pace;
 #[cfg(feature = "opendal")]
 mod remote;
@@ -242,6 +245,12 @@ pub fn open(
             Arc::new(webdav::Webdav::open(location, access, conduct)?)
         }
         None if location.service == Service::Sftp => Arc::new(sftp::Sftp::open(location, conduct)),
+        None if location.service == Service::Dropbox => {
+            Arc::new(dropbox::Dropbox::open(location, access, conduct)?)
+        }
+        None if location.service == Service::Gdrive => {
+            Arc::new(gdrive::Gdrive::open(location, access, conduct)?)
+        }
         #[cfg(feature = "opendal")]
         None => Arc::new(remote::Remote::open(location, access, conduct)?),
         #[cfg(not(feature = "opendal"))]
@@ -259,7 +268,6 @@ pub fn services() -> Vec<Service> {
         Some("remote-s3") => cfg!(feature = "remote-s3"),
         Some("remote-azure") => cfg!(feature = "remote-azure"),
         Some("remote-google") => cfg!(feature = "remote-google"),
-        Some("remote-dropbox") => cfg!(feature = "remote-dropbox"),
         Some("remote-b2") => cfg!(feature = "remote-b2"),
         Some(_) => false,
     };

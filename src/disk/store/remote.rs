@@ -14,7 +14,8 @@ use ureq::http::{Request, Response};
 use super::attempts::{self, Attempts, Failed, one_line};
 use super::http::{Http, Seen};
 use super::{
-    Access, Conduct, Location, Object, Store, StoreError, StoreResult, Traffic, Trouble, Write, key,
+    Access, Conduct, Location, Object, Service, Store, StoreError, StoreResult, Traffic, Trouble,
+    Write, key,
 };
 
 mod services;
@@ -28,6 +29,8 @@ pub(super) struct Remote {
     /// Whether a listing continues after a key, in order.
     is_ordered: bool,
     has_create_only: bool,
+    /// Whether OpenDAL, asked for an object, gives the first that begins with its name (Backblaze).
+    is_found_by_prefix: bool,
 }
 
 /// Carries OpenDAL's requests out, and notes what went wrong.
@@ -83,6 +86,7 @@ impl Remote {
             runtime: Some(runtime),
             is_ordered: capability.list_with_start_after,
             has_create_only: capability.write_with_if_not_exists,
+            is_found_by_prefix: location.service == Service::B2,
             operator,
         })
     }
@@ -301,6 +305,16 @@ impl Remote {
         Ok(())
     }
 
+    fn size_in_listing(&self, key: &str) -> StoreResult<Option<u64>> {
+        let mut size = None;
+        // In order: the key itself comes before all that begin with it.
+        self.walk_patiently(key, true, &mut || None, &mut |path, bytes| {
+            size = (path == key).then_some(bytes);
+            Step::Enough
+        })?;
+        Ok(size)
+    }
+
     fn put_once(&self, key: &str, bytes: &[u8], how: Write) -> Result<(), Failed> {
         let content = Buffer::from(bytes.to_vec());
         let options = opendal::options::WriteOptions {
@@ -372,6 +386,9 @@ impl Store for Remote {
 
     fn size(&self, key: &str) -> StoreResult<Option<u64>> {
         key::check(key)?;
+        if self.is_found_by_prefix {
+            return self.size_in_listing(key);
+        }
         let found = self.ask(0, |operator| async move { operator.stat(key).await });
         match found {
             Ok(found) => Ok(found.is_file().then(|| found.content_length())),

@@ -79,8 +79,8 @@ impl Service {
     /// Returns the options that its URLs may have.
     pub const fn options(self) -> &'static [&'static str] {
         match self {
-            Self::File | Self::Gdrive | Self::Dropbox => &[],
-            Self::Webdav | Self::Webdavs => &["ca"],
+            Self::File => &[],
+            Self::Webdav | Self::Webdavs | Self::Gdrive | Self::Dropbox => &["ca"],
             Self::S3 => &[
                 "region",
                 "endpoint",
@@ -91,7 +91,7 @@ impl Service {
             ],
             Self::Gcs => &["endpoint", "storage-class", "ca"],
             Self::Azblob => &["account", "endpoint", "ca"],
-            Self::B2 => &["bucket-id"],
+            Self::B2 => &["bucket-id", "ca"],
             Self::Sftp => &["identity", "known-hosts"],
         }
     }
@@ -99,12 +99,16 @@ impl Service {
     /// Returns the cargo feature that has it, `None` if every build does.
     pub const fn feature(self) -> Option<&'static str> {
         Some(match self {
-            Self::File | Self::Sftp | Self::Webdav | Self::Webdavs => return None,
+            Self::File
+            | Self::Sftp
+            | Self::Webdav
+            | Self::Webdavs
+            | Self::Gdrive
+            | Self::Dropbox => return None,
             Self::S3 => "remote-s3",
-            Self::Gcs | Self::Gdrive => "remote-google",
+            Self::Gcs => "remote-google",
             Self::Azblob => "remote-azure",
             Self::B2 => "remote-b2",
-            Self::Dropbox => "remote-dropbox",
         })
     }
 

@@ -16,6 +16,42 @@ pub(crate) struct Server {
     pub(super) access: Access,
     /// Its credentials, by field.
     pub(crate) fields: Vec<(&'static str, String)>,
+    /// The HTTPS proxy that stands in for a provider, and the account there.
+    pub(crate) standin: Option<StandIn>,
+}
+
+#[derive(Clone)]
+pub(crate) struct StandIn {
+    pub(crate) port: u64,
+    pub(crate) account: String,
+}
+
+impl StandIn {
+    /// Asks about the account, or changes how the provider behaves to it.
+    fn ask(&self, method: &str, body: &str) -> Value {
+        use std::io::{Read as _, Write as _};
+        let mut stream =
+            std::net::TcpStream::connect(("127.0.0.1", u16::try_from(self.port).unwrap())).unwrap();
+        let head = format!(
+            "{method} /{} HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
+            self.account,
+            body.len()
+        );
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    pub(crate) fn control(&self, wanted: &Value) -> Value {
+        self.ask("POST", &wanted.to_string())
+    }
+
+    pub(crate) fn state(&self) -> Value {
+        self.ask("GET", "")
+    }
 }
 
 impl Server {
@@ -45,6 +81,9 @@ fn access(values: &[(&'static str, String)]) -> Access {
 /// Returns a server, with a place of its own below `root`; `None`, and a loud line, without one.
 #[expect(clippy::print_stdout, reason = "a test that does nothing says so")]
 pub(crate) fn server(name: &str, root: &str) -> Option<Server> {
+    if ["gdrive", "dropbox", "gs", "b2"].contains(&name) {
+        return provider(name, root);
+    }
     let kind = name.trim_end_matches("-locked");
     let Some(facts) = facts(kind.trim_end_matches("-guarded")) else {
         println!("SKIPPED: the store `{name}` (no such server; tests/servers.py starts them)");
@@ -101,7 +140,77 @@ pub(crate) fn server(name: &str, root: &str) -> Option<Server> {
         access: access(&fields),
         url,
         fields,
+        standin: None,
     })
+}
+
+/// Returns a provider, as the stand-in gives it to an account of this test's own. It is reached by
+/// `HTTPS_PROXY`, which has to be in the environment of whoever asks.
+#[expect(clippy::print_stdout, reason = "a test that does nothing says so")]
+fn provider(name: &str, root: &str) -> Option<Server> {
+    let Some(facts) = facts("standins") else {
+        println!("SKIPPED: the store `{name}` (no stand-in; tests/servers.py starts it)");
+        return None;
+    };
+    let account = format!("{name}-{}", root.replace('/', "-"));
+    let ca = text(&facts, "ca");
+    let url = match name {
+        "gs" => format!("gs://bucket/{root}?ca={ca}"),
+        "b2" => format!("b2://bucket/{root}?bucket-id=bucket-id&ca={ca}"),
+        _ => format!("{name}://{root}?ca={ca}"),
+    };
+    let fields = match name {
+        "gs" => vec![(
+            "credential",
+            serde_json::json!({
+                "type": "service_account",
+                "client_email": format!("{account}@project.iam.gserviceaccount.com"),
+                "private_key": text(&facts, "key"),
+                "token_uri": "https://oauth2.googleapis.com/token",
+            })
+            .to_string(),
+        )],
+        "b2" => vec![
+            ("application-key-id", format!("key-{account}")),
+            ("application-key", "secret-of-the-app".to_owned()),
+        ],
+        _ => vec![
+            ("client-id", "client".to_owned()),
+            ("client-secret", "secret-of-the-app".to_owned()),
+            ("refresh-token", format!("rt-{account}")),
+        ],
+    };
+    let port = facts["port"].as_u64().unwrap();
+    Some(Server {
+        access: access(&fields),
+        url,
+        fields,
+        standin: Some(StandIn { port, account }),
+    })
+}
+
+/// Runs this very test again where the stand-in for a provider is the proxy, unless it is one. Returns
+/// true where the test is to be run here.
+fn is_behind_the_proxy(test: &str) -> bool {
+    if std::env::var_os("HTTPS_PROXY").is_some() {
+        return true;
+    }
+    let Some(facts) = facts("standins") else {
+        // It says that it is skipped.
+        return true;
+    };
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("HTTPS_PROXY", text(&facts, "proxy"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
 }
 
 /// Short waits: what fails here fails on purpose.
@@ -131,7 +240,11 @@ fn answers_as_the_model(name: &str, manners: Manners) {
         store.prepare().unwrap();
         let model = MemoryStore::new(manners);
         let steps = proptest::collection::vec(super::step(), 10..40);
-        let steps = steps.new_tree(&mut runner).unwrap().current();
+        let mut steps = steps.new_tree(&mut runner).unwrap().current();
+        if name == "dropbox" {
+            // Paths in any case are the same there.
+            steps.iter_mut().for_each(super::Step::without_capitals);
+        }
         for (number, step) in steps.iter().enumerate() {
             let (got, wanted) = (super::answer(&*store, step), super::answer(&model, step));
             assert_eq!(got, wanted, "{name}, case {case}, step {number}: {step:?}");
@@ -168,6 +281,34 @@ fn another_webdav_server_is_a_store() {
 #[test]
 fn an_sftp_server_is_a_store() {
     answers_as_the_model("sftp", Manners::Strict);
+}
+
+#[test]
+fn google_drive_is_a_store() {
+    if is_behind_the_proxy("stores::servers::google_drive_is_a_store") {
+        answers_as_the_model("gdrive", Manners::NoConditions);
+    }
+}
+
+#[test]
+fn dropbox_is_a_store() {
+    if is_behind_the_proxy("stores::servers::dropbox_is_a_store") {
+        answers_as_the_model("dropbox", Manners::Strict);
+    }
+}
+
+#[test]
+fn google_cloud_storage_is_a_store() {
+    if is_behind_the_proxy("stores::servers::google_cloud_storage_is_a_store") {
+        answers_as_the_model("gs", Manners::Strict);
+    }
+}
+
+#[test]
+fn backblaze_is_a_store() {
+    if is_behind_the_proxy("stores::servers::backblaze_is_a_store") {
+        answers_as_the_model("b2", Manners::NoConditions);
+    }
 }
 
 /// Listings longer than a page come whole, in order, and from any key on.
@@ -210,6 +351,7 @@ fn a_listing_of_many_pages_is_whole() {
 #[test]
 fn the_level_of_a_store_is_what_trying_shows() {
     use bdr::remote::level::{Attempt, Level, probe};
+    is_behind_the_proxy("stores::servers::the_level_of_a_store_is_what_trying_shows");
     for (name, level, create) in [
         ("s3", Level::CreateOnly, Attempt::Refused),
         ("s3-lax", Level::Noticed, Attempt::Done),
@@ -220,7 +362,16 @@ fn the_level_of_a_store_is_what_trying_shows() {
         ("azblob", Level::CreateOnly, Attempt::Refused),
         ("webdav", Level::CreateOnly, Attempt::Refused),
         ("sftp", Level::CreateOnly, Attempt::Refused),
+        ("gdrive", Level::Noticed, Attempt::Unsupported),
+        ("dropbox", Level::CreateOnly, Attempt::Refused),
+        ("gs", Level::CreateOnly, Attempt::Refused),
+        ("b2", Level::Noticed, Attempt::Unsupported),
     ] {
+        let is_provider = matches!(name, "gdrive" | "dropbox" | "gs" | "b2");
+        let is_there = std::env::var_os("HTTPS_PROXY").is_some();
+        if is_provider != is_there {
+            continue;
+        }
         let Some(server) = server(name, "level") else {
             continue;
         };

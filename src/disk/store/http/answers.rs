@@ -201,6 +201,7 @@ const CODES: [(Trouble, &[&str]); 11] = [
             "BlobNotFound",
             "no_such_file",
             "file_not_present",
+            "not_found",
         ],
     ),
     (
@@ -210,6 +211,8 @@ const CODES: [(Trouble, &[&str]); 11] = [
             "BlobAlreadyExists",
             "conditionNotMet",
             "ConditionNotMet",
+            "conflict",
+            "fileIdInUse",
         ],
     ),
     (
@@ -240,6 +243,7 @@ const CODES: [(Trouble, &[&str]); 11] = [
             "OperationTimedOut",
             "rateLimitExceeded",
             "userRateLimitExceeded",
+            "dailyLimitExceeded",
             "too_many_requests",
             "too_many_write_operations",
             "service_unavailable",
@@ -264,6 +268,9 @@ const CODES: [(Trouble, &[&str]); 11] = [
             "insufficientFilePermissions",
             "access_denied",
             "missing_scope",
+            "no_write_permission",
+            "no_permission",
+            "appNotAuthorizedToFile",
             "AccountIsDisabled",
             "AllAccessDisabled",
         ],
@@ -272,8 +279,9 @@ const CODES: [(Trouble, &[&str]); 11] = [
 ];
 
 fn by_code(code: &str, message: &str) -> Option<Trouble> {
-    let code = code.split('/').next().unwrap_or_default().trim();
-    let found = CODES.iter().find(|(_, codes)| codes.contains(&code));
+    // Dropbox says first what it is about: `path/insufficient_space/`.
+    let mut parts = code.split('/').map(str::trim);
+    let found = parts.find_map(|part| CODES.iter().find(|(_, codes)| codes.contains(&part)));
     Some(match found.map(|(trouble, _)| *trouble)? {
         Trouble::Forbidden if is_retained(message) => Trouble::Retained,
         Trouble::Forbidden if message.contains("failed to authenticate") => Trouble::Credentials,
@@ -302,7 +310,9 @@ fn is_retained(message: &str) -> bool {
 }
 
 fn by_message(status: u16, message: &str) -> Option<Trouble> {
-    if status == 404 && message.contains("bucket") {
+    // The name of an object is in such sentences, too, and that of its bucket.
+    let is_bucket = message.contains("bucket does not exist") || message.contains("no such bucket");
+    if status == 404 && is_bucket {
         return Some(Trouble::NoPlace);
     }
     (matches!(status, 403 | 409) && is_retained(message)).then_some(Trouble::Retained)
@@ -373,6 +383,16 @@ mod tests {
                 Trouble::NoPlace,
             ),
             (
+                404,
+                r#"{"error":{"code":404,"message":"No such object: my-bucket/bdr1/x","errors":[{"reason":"notFound"}]}}"#.to_owned(),
+                Trouble::NotFound,
+            ),
+            (
+                404,
+                r#"{"status":404,"code":"not_found","message":"Bucket x does not have file: y"}"#.to_owned(),
+                Trouble::NotFound,
+            ),
+            (
                 403,
                 r#"{"error":{"code":403,"message":"x","errors":[{"reason":"storageQuotaExceeded"}]}}"#.to_owned(),
                 Trouble::Full,
@@ -389,8 +409,23 @@ mod tests {
             ),
             (
                 409,
-                r#"{"error_summary":"insufficient_space/..","error":{".tag":"x"}}"#.to_owned(),
+                r#"{"error_summary":"path/insufficient_space/..","error":{".tag":"path"}}"#.to_owned(),
                 Trouble::Full,
+            ),
+            (
+                409,
+                r#"{"error_summary":"path/conflict/file/..","error":{".tag":"path"}}"#.to_owned(),
+                Trouble::Exists,
+            ),
+            (
+                409,
+                r#"{"error_summary":"path_lookup/not_found/","error":{".tag":"path_lookup"}}"#.to_owned(),
+                Trouble::NotFound,
+            ),
+            (
+                429,
+                r#"{"error_summary":"too_many_write_operations/..","error":{"reason":{}}}"#.to_owned(),
+                Trouble::Busy,
             ),
             (401, String::new(), Trouble::Credentials),
             (507, String::new(), Trouble::Full),

@@ -38,14 +38,10 @@ pub(super) fn operator(location: &Location, access: &Access) -> StoreResult<Oper
         Service::S3 => s3(location, access),
         #[cfg(feature = "remote-google")]
         Service::Gcs => gcs(location, access),
-        #[cfg(feature = "remote-google")]
-        Service::Gdrive => gdrive(location, access),
         #[cfg(feature = "remote-azure")]
         Service::Azblob => azblob(location, access),
         #[cfg(feature = "remote-b2")]
         Service::B2 => b2(location, access),
-        #[cfg(feature = "remote-dropbox")]
-        Service::Dropbox => dropbox(location, access),
         _ => return Err(crate::disk::store::not_built(location)),
     };
     built.map_err(|error| local(&error).error)
@@ -105,19 +101,6 @@ fn gcs(location: &Location, access: &Access) -> opendal::Result<Operator> {
     Operator::from_config(config)
 }
 
-#[cfg(feature = "remote-google")]
-fn gdrive(location: &Location, access: &Access) -> opendal::Result<Operator> {
-    let mut config = opendal::services::GdriveConfig::default();
-    set!(
-        config,
-        root = Some(&location.root),
-        client_id = access.get("client-id"),
-        client_secret = access.get("client-secret"),
-        refresh_token = access.get("refresh-token"),
-    );
-    Operator::from_config(config)
-}
-
 #[cfg(feature = "remote-azure")]
 fn azblob(location: &Location, access: &Access) -> opendal::Result<Operator> {
     let mut config = opendal::services::AzblobConfig::default();
@@ -150,19 +133,6 @@ fn b2(location: &Location, access: &Access) -> opendal::Result<Operator> {
         root = Some(&location.root),
         application_key_id = access.get("application-key-id"),
         application_key = access.get("application-key"),
-    );
-    Operator::from_config(config)
-}
-
-#[cfg(feature = "remote-dropbox")]
-fn dropbox(location: &Location, access: &Access) -> opendal::Result<Operator> {
-    let mut config = opendal::services::DropboxConfig::default();
-    set!(
-        config,
-        root = Some(&location.root),
-        client_id = access.get("client-id"),
-        client_secret = access.get("client-secret"),
-        refresh_token = access.get("refresh-token"),
     );
     Operator::from_config(config)
 }
