@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::context::{Context, variable};
 use super::error::Failure;
-use super::secrets;
+use super::{secrets, signers};
 use crate::ui::prompt;
 
 /// What opens a destination that is encrypted.
@@ -89,7 +89,7 @@ impl<'a> Opener<'a> {
     /// Returns the given identities: files, else the one that `BDR_IDENTITY` names, else the keys that
     /// this machine has.
     pub(crate) fn identities(&self) -> Result<Identities, Failure> {
-        let mut identities = Identities::default();
+        let mut identities = signers::identities(self.cx)?;
         let given = variable("BDR_IDENTITY").filter(|_| self.keys.identity.is_empty());
         let mut files: Vec<PathBuf> = self.keys.identity.clone();
         files.extend(given.map(PathBuf::from));
@@ -162,7 +162,7 @@ impl<'a> Opener<'a> {
         let identities = match self.unlocked(destination, &error)? {
             Some(identities) => identities,
             None if self.cx.ui.can_ask && matches!(error, Error::NoKey { is_given: false }) => {
-                let mut identities = Identities::default();
+                let mut identities = signers::identities(self.cx)?;
                 identities.add_key(&typed(self.cx)?)?;
                 identities
             }
@@ -198,7 +198,7 @@ impl<'a> Opener<'a> {
         if passphrase.is_empty() {
             return Ok(None);
         }
-        let mut identities = Identities::default();
+        let mut identities = signers::identities(self.cx)?;
         for one in &locked {
             for key in one.open(&passphrase).unwrap_or_default() {
                 identities.add_key(&key)?;

@@ -28,6 +28,7 @@ pub(crate) mod refs;
 pub(crate) mod remotes;
 pub(crate) mod schedule;
 pub(crate) mod secrets;
+pub(crate) mod signers;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod tick;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bdr::base::id::Id;
+use bdr::base::path::absolute;
 use bdr::disk::store::{self, Conduct, Location, Store};
 use bdr::model::config::Remote;
 use bdr::remote::Destination;
@@ -60,7 +61,25 @@ impl FromArgs {
 
 /// Returns the directory of what is known of destinations, for one repository.
 pub(crate) fn directory(cx: &Context, repository: Id) -> PathBuf {
-    cx.places.state.join("remotes").join(repository.to_string())
+    cx.destinations(repository)
+}
+
+/// Reads the address; a relative directory is one below the current directory.
+pub(crate) fn located(cx: &Context, url: &str) -> Result<Location, Failure> {
+    let is_path = !url.contains(':') && (url.contains('/') || cx.cwd.join(url).is_dir());
+    if is_path || url.starts_with('~') {
+        let below = url.strip_prefix("~/").zip(cx.home.as_ref());
+        let path = match below {
+            Some((rest, home)) => home.join(rest),
+            None => absolute(&cx.cwd, Path::new(url)),
+        };
+        let Some(path) = path.to_str() else {
+            let message = "the name of that directory is not UTF-8";
+            return Err(Failure::usage(message, "name another directory"));
+        };
+        return Ok(Location::parse(path)?);
+    }
+    Ok(Location::parse(url)?)
 }
 
 /// A destination, by whatever name. One that is not in the configuration has no name.
@@ -69,16 +88,21 @@ pub(crate) struct Far {
 }
 
 impl Far {
-    /// Finds a destination by its name or URL.
+    /// Finds a destination by its name, or by an address as `bdr remote add` takes it.
     pub(crate) fn find(cx: &Context, place: &str) -> Result<Self, Failure> {
-        if place.contains("://") {
-            let known = cx.config.remotes.iter().find(|remote| remote.url == place);
+        let is_named = cx.config.remotes.iter().any(|remote| remote.name == place);
+        if is_named || !place.contains([':', '/']) {
             return Ok(Self {
-                remote: known.cloned().unwrap_or_else(|| Remote::new("", place)),
+                remote: cx.config.remote(place)?.clone(),
             });
         }
+        let url = located(cx, place)?.to_string();
+        let known = cx.config.remotes.iter();
+        let known = known
+            .filter(|remote| remote.url == place || remote.url == url)
+            .min_by_key(|remote| remote.url != place);
         Ok(Self {
-            remote: cx.config.remote(place)?.clone(),
+            remote: known.cloned().unwrap_or_else(|| Remote::new("", &url)),
         })
     }
 
@@ -147,7 +171,12 @@ impl Far {
         let destination = Destination::new(self.store(cx)?, self.shown(), machine);
         let cache = cx.places.cache.join("remote").join(machine.to_string());
         let (repo, storage) = opener.open(&destination, &cache)?;
-        Ok((cx.private(repo), storage))
+        let repo = cx.private(repo);
+        // Records that do not count are named at the end, whatever the command makes of the rest.
+        if let Ok(mut opened) = cx.opened.lock() {
+            opened.push(repo.clone());
+        }
+        Ok((repo, storage))
     }
 
     /// Returns the machine that is meant: the named one, else the only one, else this one.
@@ -274,6 +303,7 @@ pub(crate) fn push_to(
         at.newest = report.newest;
         at.snapshots = report.held;
         at.bytes = report.held_bytes;
+        at.strangers += report.strangers.len() as u64;
         if report.number.is_some() && at.is_for_others(&remote.recipients) {
             at.eras.push(Era {
                 since: at.number,

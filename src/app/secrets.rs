@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::context::Context;
 use super::error::Failure;
 use super::keychain;
+use super::signers;
 
 /// Where a secret key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,8 +282,13 @@ fn keep_in_keychain(key: &Generated) -> Result<(), Failure> {
 fn keep_in_file(cx: &Context, remote: &Remote, key: &Generated) -> Result<String, Failure> {
     let path = key_file(cx, &remote.name);
     fsutil::create_dir_private(path.parent().unwrap_or(Path::new(".")))?;
+    // So whoever has this file alone notices what somebody else wrote there.
+    let signed = match signers::own_or_new(cx) {
+        Some((machine, signer)) => format!("# signed by: {}\n", signer.of_machine(machine)),
+        None => String::new(),
+    };
     let mut text = Zeroizing::new(format!(
-        "# bdr: opens what is pushed to {}\n# public key: {}\n{}\n",
+        "# bdr: opens what is pushed to {}\n{signed}# public key: {}\n{}\n",
         remote.name, key.recipient, *key.secret
     ));
     match std::fs::read(&path).map(Zeroizing::new) {

@@ -4,7 +4,7 @@ use bdr::care::runs::Run;
 use bdr::care::space::{Space, space};
 use bdr::care::status::{Inputs, Status, status};
 use bdr::find::discover::{self, Elsewhere};
-use bdr::model::config::Source;
+use bdr::model::config::{Remote, Source};
 use bdr::repo::summaries::Summary;
 use bdr::{Error, ErrorKind, repo::Repository};
 use chrono::{DateTime, Local, TimeDelta, Utc};
@@ -20,6 +20,9 @@ pub(crate) struct Seen {
     /// The directory of the lifeboat, and whether it exists; `None` if none is wanted.
     pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
     pub(crate) status: Status,
+    /// Destinations whose secret key, as far as bdr knows, is on this machine alone: its name, what
+    /// that means, and what to do.
+    pub(crate) keys_only_here: Vec<(String, String, String)>,
     /// What bdr takes besides the repository; `None` if nobody looked.
     pub(crate) space: Option<Space>,
     /// Directories of HOME that are in no source.
@@ -96,7 +99,12 @@ pub(crate) fn look_at(
         Some(repo) => Some(space(repo, cx.places.lifeboats.as_deref())?),
         None => None,
     };
+    let warned = |remote: &Remote| {
+        let (says, fix) = super::secrets::warning(cx, remote)?;
+        Some((remote.name.clone(), says, fix))
+    };
     Ok(Seen {
+        keys_only_here: cx.config.remotes.iter().filter_map(warned).collect(),
         vault: repo.and_then(|repo| vault(repo, &status)),
         lifeboat,
         status,

@@ -3,12 +3,14 @@
 use bdr::base::id::Id;
 use bdr::model::config::{Remote, Source};
 use bdr::recover::sync::{self, SyncOptions};
+use bdr::remote::sign::Signer;
 use bdr::repo::Repository;
 
 use super::context::Context;
 use super::error::Failure;
 use super::identities::KeyArgs;
 use super::remotes::{Far, own_machine};
+use super::signers::{self, Known};
 use crate::ui::plural;
 
 /// The other machine.
@@ -16,6 +18,8 @@ pub(crate) struct Other {
     pub(crate) machine: Id,
     pub(crate) host: String,
     pub(crate) far: Repository,
+    /// Who signed what is there.
+    pub(crate) signer: Option<Signer>,
 }
 
 impl Other {
@@ -50,6 +54,7 @@ impl Other {
                         machine: push.machine,
                         host,
                         far,
+                        signer: push.signer,
                     });
                 }
                 Err(failure) => failed = Some(failure),
@@ -60,6 +65,49 @@ impl Other {
                 "there is no destination yet where the other machine could push",
                 "bdr remote add NAME URL, or --from URL",
             )
+        }))
+    }
+
+    /// Makes sure that what is there comes from the machine that is meant. Returns what is to be
+    /// remembered of it, if this is the first time; a wake-up refuses then, because nobody looks.
+    pub(crate) fn vouched(&self, cx: &Context, by_hand: bool) -> Result<Option<Known>, Failure> {
+        let host = bdr::base::path::show(self.host.as_ref());
+        let Some(signer) = self.signer else {
+            return Err(Failure::usage(
+                format!(
+                    "what {host} has pushed is not signed: an older bdr wrote it, or somebody else"
+                ),
+                "on that machine, with this version: bdr push",
+            ));
+        };
+        let known = signers::all(cx)?;
+        // Reading has compared the signatures.
+        if known.iter().any(|one| one.machine == self.machine) {
+            return Ok(None);
+        }
+        if let Some(other) = known.iter().find(|one| one.host == self.host) {
+            return Err(Failure::usage(
+                format!(
+                    "{host} is another machine than the one of the last syncs: it signs with {}, not with {}",
+                    signer.fingerprint(),
+                    other.signer.fingerprint()
+                ),
+                &format!(
+                    "compare with bdr machines there; if it was set up anew: bdr machines --forget {host}"
+                ),
+            ));
+        }
+        if !by_hand {
+            return Err(Failure::usage(
+                format!("nobody has looked yet whether this is {host}"),
+                &format!("the first time by hand: bdr sync --with {host}"),
+            ));
+        }
+        Ok(Some(Known {
+            machine: self.machine,
+            signer,
+            host: self.host.clone(),
+            since: cx.now,
         }))
     }
 
@@ -96,7 +144,9 @@ pub(crate) fn automatically(cx: &Context) {
                 }
                 Err(failure) => {
                     let why = failure.message();
-                    cx.ui.say(&format!("bdr: no sync with {host}: {why}"));
+                    let hint = failure.hint().map(|hint| format!(": {hint}"));
+                    let hint = hint.unwrap_or_default();
+                    cx.ui.say(&format!("bdr: no sync with {host}: {why}{hint}"));
                 }
             }
         }
@@ -107,6 +157,7 @@ pub(crate) fn automatically(cx: &Context) {
 fn bring(cx: &Context, remote: &Remote, with: &str) -> Result<u64, Failure> {
     let own = cx.repository()?;
     let other = Other::find(cx, with, Some(&remote.name), &KeyArgs::default())?;
+    other.vouched(cx, false)?;
     let mut left = 0;
     for source in &cx.config.sources {
         let options = other.options(cx, source);

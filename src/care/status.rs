@@ -238,7 +238,7 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     let dir = inputs.remotes.as_deref();
     let remotes = dir.map_or_else(Vec::new, |dir| remotes(config, dir, &summaries));
     let mut troubles = all_troubles(&inputs, &memory, &sources, last.as_ref());
-    troubles.extend(remotes.iter().filter_map(|remote| remote.trouble(now)));
+    troubles.extend(remotes.iter().flat_map(|remote| remote.troubles(now)));
     let recent = |time: DateTime<Utc>| now - time < TimeDelta::days(RATE_DAYS);
     let schedule = config.schedule.as_ref();
     let worst = troubles.iter().map(Trouble::level).max();

@@ -9,11 +9,14 @@ use bdr::remote::push::PushReport;
 use clap::Args;
 
 use crate::app::context::Context;
-use crate::app::documents::{MachineDocument, MachinesDocument, PushDocument, PushedDocument};
+use crate::app::documents::{
+    MachineDocument, MachinesDocument, MachinesForgottenDocument, PushDocument, PushedDocument,
+};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::identities::{KeyArgs, Opener};
 use crate::app::remotes::{Far, own_machine, push_to};
+use crate::app::signers;
 use crate::ui::table::table;
 use crate::ui::{plural, when::age};
 
@@ -111,6 +114,12 @@ fn words(name: &str, report: &PushReport) -> String {
             plural(report.waiting, "snapshot")
         ));
     }
+    if !report.strangers.is_empty() {
+        line.push_str(&format!(
+            "\n  {} there that this machine has not signed: somebody else wrote there (bdr verify --remote {name})",
+            plural(report.strangers.len() as u64, "record")
+        ));
+    }
     if report.unreadable > 0 {
         line.push_str(&format!(
             "\n  {} cannot be read here, and is not pushed: bdr verify",
@@ -131,11 +140,42 @@ pub(crate) struct MachinesArgs {
     /// A destination's name or URL; all configured ones if there is none
     #[arg(value_name = "NAME|URL")]
     places: Vec<String>,
+    /// Forget who signs what a machine pushes: the next sync with it is the first again
+    #[arg(long, value_name = "MACHINE", conflicts_with = "places")]
+    forget: Option<String>,
     #[command(flatten)]
     key: KeyArgs,
 }
 
+fn forget(cx: &Context, word: &str) -> Result<u8, Failure> {
+    let gone = signers::forget(cx, word)?;
+    if gone.is_empty() {
+        return Err(Failure::usage(
+            format!(
+                "no sync was done with a machine `{}`",
+                bdr::base::path::show(word.as_ref())
+            ),
+            "bdr machines lists them, by id and name",
+        ));
+    }
+    if cx.ui.json {
+        let data = MachinesForgottenDocument::new(&gone);
+        cx.ui.document("machines.forget", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    for one in &gone {
+        let host = bdr::base::path::show(one.host.as_ref());
+        let (id, print) = (one.machine, one.signer.fingerprint());
+        cx.ui
+            .report(&format!("Forgotten: {host}, {id}, signing with {print}.\n"))?;
+    }
+    Ok(exit::OK)
+}
+
 pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Failure> {
+    if let Some(word) = &args.forget {
+        return forget(cx, word);
+    }
     let all = cx.config.remotes.iter().map(|remote| remote.name.clone());
     let places: Vec<String> = match args.places.is_empty() {
         true => all.collect(),
@@ -157,7 +197,7 @@ pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Fai
             let opener = Opener::new(cx, &far.remote.name, &args.key);
             let each = ids.iter().map(|id| {
                 let destination = Destination::new(std::sync::Arc::clone(&store), far.shown(), *id);
-                about(&far, &destination, own, &opener)
+                about(cx, &far, &destination, own, &opener)
             });
             each.collect()
         };
@@ -177,7 +217,7 @@ pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Fai
         return Ok(code);
     }
     let rows: Vec<Vec<String>> = found.iter().map(|machine| row(cx, machine)).collect();
-    let mut text = table(&rows, "lllrl").join("\n");
+    let mut text = table(&rows, "lllrll").join("\n");
     if !text.is_empty() {
         text.push('\n');
     }
@@ -192,6 +232,7 @@ pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Fai
 }
 
 fn about(
+    cx: &Context,
     far: &Far,
     destination: &Destination,
     own: Option<Id>,
@@ -208,6 +249,13 @@ fn about(
         Err(failure) => (None, Some(failure.message())),
     };
     let snapshots = held.as_ref().map(|held| held.snapshots());
+    let signer = held.as_ref().and_then(|held| held.all.signer);
+    let known = signers::identities(cx)?.signer_of(id);
+    let problems = held.iter().flat_map(|held| &held.problems);
+    let unreadable: Vec<String> = problems.map(ToString::to_string).collect();
+    for problem in &unreadable {
+        cx.ui.warn(&format!("bdr: {}: {problem}", far.shown()));
+    }
     Ok(MachineDocument {
         remote: far.shown().to_owned(),
         machine: id.to_string(),
@@ -216,6 +264,10 @@ fn about(
         pushes: pushes.len() as u64,
         pushed: newest.map(|(head, _)| head.time.to_rfc3339()),
         snapshots,
+        signer: signer.map(|signer| signer.to_string()),
+        fingerprint: signer.map(|signer| signer.fingerprint()),
+        signer_known: signer.is_some() && signer == known,
+        unreadable,
         error,
     })
 }
@@ -225,6 +277,7 @@ fn row(cx: &Context, machine: &MachineDocument) -> Vec<String> {
     let note = match (&machine.error, machine.is_this) {
         (Some(_), _) => "encrypted: --identity FILE".to_owned(),
         (None, true) => "this machine".to_owned(),
+        (None, false) if machine.signer_known => "synced before".to_owned(),
         (None, false) => String::new(),
     };
     vec![
@@ -234,6 +287,7 @@ fn row(cx: &Context, machine: &MachineDocument) -> Vec<String> {
         machine
             .snapshots
             .map_or_else(String::new, |n| plural(n, "snapshot")),
+        machine.fingerprint.clone().unwrap_or_default(),
         note,
     ]
 }

@@ -10,6 +10,7 @@ use crate::app::documents::{SyncDocument, SyncedDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::identities::KeyArgs;
+use crate::app::signers::{self, Known};
 use crate::app::sync::Other;
 use crate::ui::steps::{View, collapse, listing};
 use crate::ui::{plural, prompt, when};
@@ -65,12 +66,26 @@ pub(crate) fn run(cx: &Context, args: &SyncArgs) -> Result<u8, Failure> {
     }
     let own = cx.repository()?;
     let other = Other::find(cx, &args.with, args.from.as_deref(), &args.key)?;
-    let mut document = SyncDocument::new(other.machine, &other.host, args.dry_run);
-    let (mut code, mut failed) = (exit::OK, Vec::new());
+    let mut new = other.vouched(cx, true)?;
+    if let Some(new) = &new
+        && !cx.ui.json
+    {
+        cx.ui.say(&first_time(new, args.dry_run));
+    }
+    let mut document = SyncDocument::new(&other, new.is_some(), args.dry_run);
+    // What does not count there is named at the end.
+    let mut code = match other.far.unreadable().is_empty() {
+        true => exit::OK,
+        false => exit::PARTIAL,
+    };
+    let mut failed = Vec::new();
     for source in &sources {
         let options = other.options(cx, source);
         match one(cx, args, &own, &other, &options) {
             Ok((done, own_code)) => {
+                if let Some(known) = new.take_if(|_| done.is_done()) {
+                    signers::remember(cx, known)?;
+                }
                 document.sources.push(done);
                 code = code.max(own_code);
             }
@@ -99,6 +114,19 @@ pub(crate) fn run(cx: &Context, args: &SyncArgs) -> Result<u8, Failure> {
         failure.tell(&cx.ui);
     }
     Ok(code)
+}
+
+/// Says who the other machine is, at the first time.
+fn first_time(new: &Known, dry_run: bool) -> String {
+    let host = bdr::base::path::show(new.host.as_ref());
+    let then = match dry_run {
+        true => "",
+        false => " It is remembered: what is signed otherwise is not taken.",
+    };
+    format!(
+        "{host} signs with {}; bdr machines shows the same there.{then}",
+        new.signer.fingerprint()
+    )
 }
 
 fn one(

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::destination::NOT_SIGNED;
 use super::destination::{Destination, object_name};
-use super::record::file_name;
+use super::record::{Head, file_name};
+use super::sign::Signer;
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::monitor::{Monitor, Phase};
@@ -63,6 +65,10 @@ pub struct CheckReport {
     pub unnamed_bytes: u64,
     /// Numbers of pushes that two records have.
     pub twins: Vec<u64>,
+    /// Who signed the newest record that counts.
+    pub signer: Option<Signer>,
+    /// That is who was expected.
+    pub is_signer_known: bool,
 }
 
 impl CheckReport {
@@ -72,13 +78,72 @@ impl CheckReport {
     }
 }
 
-/// Checks a destination.
+/// Reads the first line of a record; what is missing, damaged or signed by another is reported.
+fn head(
+    destination: &Destination,
+    push: (u64, Id),
+    signer: Option<Signer>,
+    report: &mut CheckReport,
+) -> Result<Option<Head>> {
+    let read = destination.head(push).map(|(head, _)| head);
+    let name = file_name(push.0, push.1);
+    let error = match read {
+        Ok(head) if signer.is_some() && head.signer != signer => Error::damaged(&name, NOT_SIGNED),
+        Ok(head) => return Ok(Some(head)),
+        Err(error @ Error::Damaged { .. }) => error,
+        Err(error) => return Err(error),
+    };
+    let reason = match error {
+        Error::Damaged { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    report.records.push((name, reason));
+    Ok(None)
+}
+
+/// Returns the objects that the records name which a reader needs, with digests and sizes.
+fn named(
+    destination: &Destination,
+    pushes: &[(u64, Id)],
+    signer: Option<Signer>,
+    report: &mut CheckReport,
+) -> Result<BTreeMap<Digest, (Digest, u64)>> {
+    let mut named: BTreeMap<Digest, (Digest, u64)> = BTreeMap::new();
+    let mut gone: HashSet<Digest> = HashSet::new();
+    // Where the newest record is damaged, a reader goes on from the one before.
+    let mut found = None;
+    for push in pushes.iter().rev() {
+        found = head(destination, *push, signer, report)?;
+        if found.is_some() {
+            report.newest = Some(*push);
+            break;
+        }
+    }
+    report.signer = found.as_ref().and_then(|head| head.signer);
+    report.is_signer_known = signer.is_some() && report.signer == signer;
+    while let Some(newest) = found.take() {
+        // What a newer push no longer needs may be gone.
+        for (key, digest, bytes) in newest.objects {
+            if !gone.contains(&key) {
+                named.entry(key).or_insert((digest, bytes));
+            }
+        }
+        gone.extend(newest.gone);
+        if let Some(base) = newest.base {
+            found = head(destination, (newest.since, base), report.signer, report)?;
+        }
+    }
+    Ok(named)
+}
+
+/// Checks a destination. `signer`: who signs what is there, if that is known.
 ///
 /// # Errors
 /// It cannot be read, or the user stopped it. What is damaged is reported, not an error.
 pub fn check(
     destination: &Destination,
     level: CheckLevel,
+    signer: Option<Signer>,
     monitor: &dyn Monitor,
 ) -> Result<CheckReport> {
     let pushes = destination.pushes(0)?;
@@ -89,30 +154,7 @@ pub fn check(
     };
     let same = pushes.windows(2).filter(|pair| pair[0].0 == pair[1].0);
     report.twins = same.map(|pair| pair[0].0).collect();
-    let mut named: BTreeMap<Digest, (Digest, u64)> = BTreeMap::new();
-    let mut gone: HashSet<Digest> = HashSet::new();
-    let mut next = report.newest;
-    while let Some(push) = next {
-        match destination.head(push) {
-            Ok((head, _)) => {
-                next = head.base.map(|base| (head.since, base));
-                // What a newer push no longer needs may be gone.
-                for (key, digest, bytes) in head.objects {
-                    if !gone.contains(&key) {
-                        named.entry(key).or_insert((digest, bytes));
-                    }
-                }
-                gone.extend(head.gone);
-            }
-            Err(error @ Error::Damaged { .. }) => {
-                report
-                    .records
-                    .push((file_name(push.0, push.1), error.to_string()));
-                break;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let named = named(destination, &pushes, signer, &mut report)?;
     let listed: HashMap<String, u64> = destination
         .list("objects/")?
         .into_iter()

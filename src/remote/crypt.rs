@@ -2,6 +2,7 @@
 //!
 //! A machine has recipients: what it pushes, it cannot read again. Whoever restores has identities.
 
+use std::collections::HashMap;
 use std::io::{Read, Seek, Write as _};
 
 use age::armor::ArmoredReader;
@@ -10,9 +11,11 @@ use age::{DecryptError, scrypt, x25519};
 use bech32::{Bech32, Hrp};
 use zeroize::Zeroizing;
 
+use super::sign::{self, Signer};
 use super::words;
 
 use crate::base::error::{Error, Result};
+use crate::base::id::Id;
 
 /// The most work that opening an encrypted identity may cost: 2^22 is some seconds.
 const MAX_WORK: u8 = 22;
@@ -164,18 +167,31 @@ fn parse_recipient(text: &str) -> Result<AnyRecipient> {
     Err(Error::invalid(message, Some(hint)))
 }
 
-/// What opens objects.
+/// What opens objects, and what is known of who wrote them.
 #[derive(Default)]
 pub struct Identities {
     all: Vec<AnyIdentity>,
     /// The public halves, as far as they are known.
     known: Vec<String>,
+    /// Who signs what a machine pushes.
+    signers: HashMap<Id, Signer>,
 }
 
 impl Identities {
     /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Says who signs what a machine pushes: nothing else of it is believed then. What was said first
+    /// stays.
+    pub fn trust(&mut self, machine: Id, signer: Signer) {
+        self.signers.entry(machine).or_insert(signer);
+    }
+
+    /// Returns who signs what a machine pushes, if that is known.
+    pub fn signer_of(&self, machine: Id) -> Option<Signer> {
+        self.signers.get(&machine).copied()
     }
 
     /// Returns true if what is for these recipients can be opened for certain.
@@ -221,6 +237,9 @@ impl Identities {
         }
         for key in Generated::all_of(text)? {
             self.add_key(&key)?;
+        }
+        for (machine, signer) in sign::found_in(&String::from_utf8_lossy(text)) {
+            self.trust(machine, signer);
         }
         Ok(())
     }
@@ -391,6 +410,8 @@ impl Generated {
         };
         let lines = text.lines().map(str::trim);
         let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        // Who signs may stand beside it.
+        let lines = lines.filter(|line| sign::found_in(line).next().is_none());
         let lines: Vec<&str> = lines.filter(|line| !is_sheet || is_key(line)).collect();
         if lines.is_empty() {
             return Err(not_one("it has no key"));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::crypt::Identities;
 use super::record::{Head, Push, parse_file_name};
+use super::sign::Signer;
 use super::{PREFIX, failed};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
@@ -15,6 +16,11 @@ use crate::disk::store::{Object, Store, StoreError, Traffic, Trouble, Write};
 /// The file that makes a prefix a machine's: `bdr1/<machine>/machine.json`.
 const MACHINE: &str = "machine.json";
 const FORMAT: &str = "bdr-machine";
+/// Where a record is lost that others build on, so many before it are tried in its place.
+const STAND_INS: usize = 16;
+/// Why a record is not believed that is whole.
+pub(super) const NOT_SIGNED: &str =
+    "it is not signed with the machine's key: somebody else wrote it";
 const VERSION: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -189,10 +195,20 @@ impl Destination {
         Ok((head, body.to_vec()))
     }
 
-    /// Reads the record of a push; also returns what it is encrypted with.
-    fn read(&self, push: (u64, Id), identities: &Identities) -> Result<(String, Push)> {
+    /// Reads the record of a push; also returns what it is encrypted with. `signer`: who signed what
+    /// builds on it.
+    fn read(
+        &self,
+        push: (u64, Id),
+        signer: Option<Signer>,
+        identities: &Identities,
+    ) -> Result<(String, Push)> {
         let (head, body) = self.head(push)?;
         let name = super::record::file_name(push.0, push.1);
+        let wanted = signer.or_else(|| identities.signer_of(self.machine));
+        if wanted.is_some() && head.signer != wanted {
+            return Err(Error::damaged(name, NOT_SIGNED));
+        }
         // Whoever can write there could add a record in the clear; one that a key opens, only who
         // knows the public half.
         if head.encryption == "none" && !identities.is_empty() {
@@ -244,7 +260,7 @@ impl Destination {
         let mut found = None;
         let mut rest = &pushes[..];
         while let [older @ .., push] = rest {
-            match self.read(*push, identities) {
+            match self.read(*push, None, identities) {
                 Ok(read) => {
                     found = Some(read);
                     break;
@@ -272,6 +288,7 @@ impl Destination {
             problems.truncate(1);
             return problems.pop().map_or(Ok(None), Err);
         };
+        let signer = first.signer;
         let mut chain = vec![first];
         while let Some(Push {
             since,
@@ -279,19 +296,17 @@ impl Destination {
             ..
         }) = chain.last()
         {
-            match self.read((*since, *base), identities) {
-                Ok((word, push)) if word == encryption => chain.push(push),
-                // What only older pushes have is unknown then, and named.
-                Ok((_, push)) => {
-                    let name = push.file_name();
-                    problems.push(Error::damaged(name, "it is not encrypted like the others"));
-                    break;
-                }
-                Err(error @ (Error::Damaged { .. } | Error::NoKey { .. })) => {
-                    problems.push(error);
-                    break;
-                }
-                Err(error) => return Err(error),
+            let wanted = (*since, *base);
+            let found = self.base(
+                wanted,
+                &pushes,
+                (signer, &encryption),
+                identities,
+                &mut problems,
+            )?;
+            match found {
+                Some(push) => chain.push(push),
+                None => break,
             }
         }
         let twins: Vec<u64> = pushes
@@ -310,10 +325,40 @@ impl Destination {
 }
 
 impl Destination {
+    /// Reads the record on which others build, or one before it: what only the lost one has is unknown
+    /// then, and named.
+    fn base(
+        &self,
+        wanted: (u64, Id),
+        pushes: &[(u64, Id)],
+        (signer, encryption): (Option<Signer>, &str),
+        identities: &Identities,
+        problems: &mut Vec<Error>,
+    ) -> Result<Option<Push>> {
+        let older = pushes.iter().rev().filter(|push| push.0 < wanted.0);
+        for push in [wanted].iter().chain(older.take(STAND_INS)) {
+            let error = match self.read(*push, signer, identities) {
+                Ok((word, push)) if word == encryption => return Ok(Some(push)),
+                Ok((_, push)) => {
+                    Error::damaged(push.file_name(), "it is not encrypted like the others")
+                }
+                Err(error @ (Error::Damaged { .. } | Error::NoKey { .. })) => error,
+                Err(error) => return Err(error),
+            };
+            // Those before it are for an older key as well.
+            let is_closed = matches!(error, Error::NoKey { .. });
+            problems.push(error);
+            if is_closed {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns how many of these pushes there are up to the last that an identity opens. Recipients
     /// change seldom, so it is looked for in steps that double, then by halves.
     fn last_for(&self, pushes: &[(u64, Id)], identities: &Identities) -> Result<Option<usize>> {
-        let opens = |count: usize| match self.read(pushes[count - 1], identities) {
+        let opens = |count: usize| match self.read(pushes[count - 1], None, identities) {
             Ok(_) => Ok(true),
             Err(Error::Damaged { .. } | Error::NoKey { .. }) => Ok(false),
             Err(error) => Err(error),

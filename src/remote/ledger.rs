@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +18,7 @@ use super::book::{Book, Need};
 use super::destination::fold;
 use super::frame;
 use super::record::{Part, Push, parse_file_name};
+use super::sign::{Signer, SigningKey};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::disk::fsutil::{self, Lock, Sharing};
@@ -34,6 +36,9 @@ pub struct Machine {
     pub id: Id,
     /// The key of the names of objects.
     name_key: String,
+    /// What it signs with.
+    #[serde(skip)]
+    key: Option<Arc<SigningKey>>,
 }
 
 impl Machine {
@@ -44,7 +49,7 @@ impl Machine {
     /// It cannot be read or written.
     pub fn of(dir: &Path, now: DateTime<Utc>) -> Result<Self> {
         if let Some(machine) = Self::known(dir) {
-            return Ok(machine);
+            return machine.with_key(dir);
         }
         let mut key = [0; 32];
         getrandom::fill(&mut key)
@@ -52,22 +57,32 @@ impl Machine {
         let machine = Self {
             id: Id::new(now),
             name_key: hex::encode(key),
+            key: None,
         };
         let json = serde_json::to_vec(&machine).map_err(|e| Error::Unrecordable {
             reason: e.to_string(),
         })?;
         fsutil::create_dir_private(dir)?;
         match fsutil::write_new(&dir.join("machine.json"), &json, 0o600) {
-            Ok(()) => Ok(machine),
+            Ok(()) => machine.with_key(dir),
             // Another process was faster.
-            Err(error) => Self::known(dir).ok_or(error),
+            Err(error) => Self::known(dir).ok_or(error)?.with_key(dir),
         }
+    }
+
+    fn with_key(mut self, dir: &Path) -> Result<Self> {
+        if self.key.is_none() {
+            self.key = Some(Arc::new(SigningKey::of(dir)?));
+        }
+        Ok(self)
     }
 
     /// Returns who this machine is for a repository, if it pushed before.
     pub fn known(dir: &Path) -> Option<Self> {
         let json = fsutil::read_derived(&dir.join("machine.json"))?;
-        serde_json::from_slice(&json).ok()
+        let machine: Self = serde_json::from_slice(&json).ok()?;
+        let key = SigningKey::known(dir).ok().flatten().map(Arc::new);
+        Some(Self { key, ..machine })
     }
 
     /// Makes this machine another one for a repository.
@@ -76,7 +91,21 @@ impl Machine {
     /// It cannot be written.
     pub fn renew(dir: &Path, now: DateTime<Utc>) -> Result<Self> {
         let _ = fsutil::remove_file(&dir.join("machine.json"));
+        SigningKey::forget(dir)?;
         Self::of(dir, now)
+    }
+
+    /// Returns who signs what it pushes; `None` if it has signed nothing yet.
+    pub fn signer(&self) -> Option<Signer> {
+        self.key.as_ref().map(|key| key.signer())
+    }
+
+    /// Returns the key with which it signs.
+    pub(super) fn signing_key(&self) -> Result<&SigningKey> {
+        // Whoever pushes has got one (`of`).
+        self.key
+            .as_deref()
+            .ok_or_else(|| Error::invalid("this machine has no key to sign with", Some("bdr push")))
     }
 
     pub(super) fn name_key(&self) -> &str {
@@ -144,6 +173,9 @@ pub struct At {
     /// Why the last push failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Records there that this machine has not signed.
+    #[serde(default)]
+    pub strangers: u64,
     /// For whom was pushed, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eras: Vec<Era>,

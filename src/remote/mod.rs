@@ -4,8 +4,8 @@
 //! alone writes to. A *push* adds objects, then one record that names them and has the small files
 //! inside; the push exists when its record does. Nothing is locked, renamed, or ordered by a clock.
 //!
-//! `record` is what a push says, `crypt` and `frame` what an object looks like, `ledger` what this
-//! machine knows of a destination without asking. `push` writes, `reading` is a storage that reads.
+//! `record` is what a push says, `sign` who says it, `crypt` and `frame` what an object looks like,
+//! `ledger` what this machine knows of a destination without asking. `push` writes, `reading` is a storage that reads.
 //! `prune` removes, by what `book` knows of the needs of each snapshot (`needs` finds them out).
 
 use std::path::Path;
@@ -32,6 +32,7 @@ pub mod prune;
 pub mod push;
 pub mod reading;
 pub mod record;
+pub mod sign;
 mod spool;
 pub mod words;
 
@@ -140,7 +141,13 @@ pub fn open(
         })
         .collect();
     let storage = Arc::new(RemoteStorage::new(destination.clone(), identities, held));
-    let repo = Repository::open(Arc::clone(&storage) as Arc<dyn Storage>, cache)?;
+    let opened = Repository::open(Arc::clone(&storage) as Arc<dyn Storage>, cache);
+    let repo = match (opened, problems.first()) {
+        (Ok(repo), _) => repo,
+        // What is missing is in there.
+        (Err(_), Some((name, reason))) => return Err(Error::damaged(name, reason.clone())),
+        (Err(error), None) => return Err(error),
+    };
     for (name, reason) in problems {
         repo.note_lost(&name, reason);
     }

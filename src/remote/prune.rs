@@ -214,6 +214,12 @@ impl Pruning<'_> {
                 "two machines push under one id: bdr remote reset, on one of them".to_owned(),
             );
         }
+        // It may be a copy of this machine whose record is damaged: what that pushed is not to go.
+        if let Some(name) = self.run.strangers.first() {
+            self.plan.blocked.push(format!(
+                "pushes/{name} is not signed by this machine: remove it there, or start anew with bdr remote reset"
+            ));
+        }
         let destination = self.run.destination;
         let ledger = &mut *self.run.ledger;
         if !ledger.is_whole() {

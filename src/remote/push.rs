@@ -79,6 +79,8 @@ pub struct PushReport {
     pub held: u64,
     pub newest: Option<(u64, Id)>,
     pub held_bytes: u64,
+    /// Records there that this machine has not signed: somebody else wrote them.
+    pub strangers: Vec<String>,
     pub traffic: Traffic,
 }
 
@@ -134,6 +136,7 @@ pub fn push(
         let parts = held.objects.values().flat_map(|stored| &stored.parts);
         report.held_bytes = parts.map(|part| part.bytes).sum();
     }
+    report.strangers = std::mem::take(&mut run.strangers);
     report.traffic = destination.traffic();
     Ok(report)
 }
@@ -187,6 +190,10 @@ pub(super) struct Run<'a> {
     pub(super) held: Option<Push>,
     /// Names that are lost there, with the packs that each stood for.
     lost: BTreeMap<String, Vec<Digest>>,
+    /// The least number of the next push: what others wrote there must not come after it.
+    after: u64,
+    /// Records of pushes there that this machine has not signed.
+    pub(super) strangers: Vec<String>,
 }
 
 impl<'a> Run<'a> {
@@ -207,6 +214,8 @@ impl<'a> Run<'a> {
             monitor,
             held: None,
             lost: BTreeMap::new(),
+            after: 0,
+            strangers: Vec::new(),
         }
     }
 }
@@ -227,10 +236,11 @@ impl Run<'_> {
             }
         }
         let known = self.ledger.newest().map(|push| (push.number, push.id));
-        match (known, found.last()) {
+        let own = self.own(&found, known)?;
+        match (known, own) {
             // The ledger is lost, or the destination was cleared.
-            (None, Some(_)) => self.learn(&found)?,
-            (Some(known), Some(newest)) if *newest != known => {
+            (None, Some(own)) => self.learn(own)?,
+            (Some(known), Some(own)) if own != known => {
                 return Err(Error::invalid(
                     format!(
                         "another machine pushes to `{}` under this machine's id ({})",
@@ -248,16 +258,45 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Returns the newest push that this machine signed, of those that were found. What somebody else
+    /// wrote there says nothing: it is counted, and this machine's next push comes after it.
+    fn own(&mut self, found: &[(u64, Id)], known: Option<(u64, Id)>) -> Result<Option<(u64, Id)>> {
+        for push in found.iter().rev() {
+            if Some(*push) == known {
+                return Ok(known);
+            }
+            let signer = match self.destination.head(*push) {
+                Ok((head, _)) => head.signer,
+                Err(Error::Damaged { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            if signer.is_some() && signer == self.machine.signer() {
+                return Ok(Some(*push));
+            }
+            self.strangers.push(record::file_name(push.0, push.1));
+            if push.0 < record::LAST {
+                self.after = self.after.max(push.0 + 1);
+            }
+        }
+        Ok(None)
+    }
+
     /// Learns from the records which objects are there, so that they are not sent again: from all
     /// of them if they are not encrypted, else from their first lines.
-    fn learn(&mut self, found: &[(u64, Id)]) -> Result<()> {
-        let mut next = found.last().copied();
+    fn learn(&mut self, newest: (u64, Id)) -> Result<()> {
+        let mut next = Some(newest);
         let (mut chain, mut is_open) = (Vec::new(), true);
         // What a newer record no longer needs may be gone any time.
         let mut gone: HashSet<Digest> = HashSet::new();
         let nobody = Identities::default();
         while let Some((number, id)) = next {
             let (head, body) = self.destination.head((number, id))?;
+            if head.signer != self.machine.signer() {
+                return Err(Error::damaged(
+                    record::file_name(number, id),
+                    super::destination::NOT_SIGNED,
+                ));
+            }
             next = head.base.map(|base| (head.since, base));
             for (key, digest, bytes) in &head.objects {
                 if gone.contains(key) {
@@ -280,7 +319,7 @@ impl Run<'_> {
         match is_open {
             true => self.ledger.replace(chain),
             false => {
-                self.ledger.set_floor(found.last().copied());
+                self.ledger.set_floor(Some(newest));
                 Ok(())
             }
         }

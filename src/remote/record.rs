@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crypt::{Encryption, Identities};
 use super::frame;
+use super::sign::{Signed, Signer, SigningKey};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::repo::record::{check_id, check_moment, check_sum};
@@ -131,6 +132,9 @@ pub struct Push {
     pub host: String,
     /// The key of the names of objects, in hex: whoever continues this machine's work needs it.
     pub name_key: String,
+    /// Who signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Signer>,
     /// Who can open this record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
@@ -169,7 +173,13 @@ pub struct Head {
     pub gone: Vec<Digest>,
     /// SHA-256 of everything after the first line.
     pub body: Digest,
+    /// Who signed the line: the signature is its last member, and was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Signer>,
 }
+
+/// The largest number after which another push can come: whoever can write there could use up all.
+pub(super) const LAST: u64 = 9_000_000_000;
 
 /// Returns the number after which a push repeats everything.
 ///
@@ -200,6 +210,7 @@ impl Push {
             previous: None,
             host: String::new(),
             name_key: String::new(),
+            signer: None,
             recipients: Vec::new(),
             before: Vec::new(),
             files: BTreeMap::new(),
@@ -232,11 +243,17 @@ impl Push {
         file_name(self.number, self.id)
     }
 
-    /// Returns the bytes of its record.
+    /// Returns the bytes of its record, signed by this machine.
     ///
     /// # Errors
     /// It cannot be encrypted.
-    pub fn encode(&self, encryption: &Encryption, gone: Vec<Digest>) -> Result<Vec<u8>> {
+    pub fn encode(
+        &self,
+        encryption: &Encryption,
+        gone: Vec<Digest>,
+        key: &SigningKey,
+    ) -> Result<Vec<u8>> {
+        debug_assert_eq!(self.signer, Some(key.signer()));
         let json = serde_json::to_vec(self).map_err(|e| unwritable(&e))?;
         let text = format!("bdr1 {} push {}", self.repository, self.file_name());
         let body = encryption.encrypt(&frame::gzip(&text, &json)?)?;
@@ -254,8 +271,9 @@ impl Push {
             objects: parts.map(|p| (p.key, p.digest, p.bytes)).collect(),
             gone,
             body: Digest::of(&body),
+            signer: self.signer,
         };
-        let mut bytes = serde_json::to_vec(&head).map_err(|e| unwritable(&e))?;
+        let mut bytes = key.sign(serde_json::to_vec(&head).map_err(|e| unwritable(&e))?);
         bytes.push(b'\n');
         bytes.extend_from_slice(&body);
         Ok(bytes)
@@ -368,15 +386,16 @@ fn newer(version: u64) -> Error {
 }
 
 impl Head {
-    /// Reads the first line of a record, and checks the rest by its digest; returns it with the
-    /// rest.
+    /// Reads the first line of a record, checks its signature, and the rest by its digest; returns it
+    /// with the rest.
     ///
     /// # Errors
     /// It is damaged, of another push than its name says, or needs a newer bdr.
     pub fn decode<'b>(name: &str, machine: Id, bytes: &'b [u8]) -> Result<(Self, &'b [u8])> {
         let damaged = |reason: &str| Error::damaged(name, reason);
         let end = memchr::memchr(b'\n', bytes).ok_or_else(|| damaged("it is cut off"))?;
-        let value: serde_json::Value = serde_json::from_slice(&bytes[..end])
+        let signed = Signed::split(&bytes[..end]);
+        let value: serde_json::Value = serde_json::from_slice(&signed.object())
             .map_err(|_| damaged("its first line is no JSON"))?;
         if value["format"] != FORMAT {
             return Err(damaged("it is no push"));
@@ -392,6 +411,9 @@ impl Head {
         }
         if head.machine != machine || parse_file_name(name) != Some((head.number, head.id)) {
             return Err(damaged("it is the record of another push"));
+        }
+        if !signed.is_by(head.signer.as_ref()) {
+            return Err(damaged("its signature does not fit"));
         }
         let sizes = head.objects.iter().map(|(_, _, bytes)| *bytes);
         check_sum("objects", sizes).map_err(|reason| damaged(&reason))?;
@@ -409,7 +431,7 @@ impl Head {
         let expected = format!("bdr1 {} push {name}", push.repository);
         let same = (push.machine, push.number, push.id, push.time)
             == (self.machine, self.number, self.id, self.time)
-            && (push.since, push.base) == (self.since, self.base);
+            && (push.since, push.base, push.signer) == (self.since, self.base, self.signer);
         let mut named: Vec<(Digest, Digest, u64)> = self.objects.clone();
         let parts = push.objects.values().flat_map(|stored| &stored.parts);
         let mut inside: Vec<_> = parts.map(|p| (p.key, p.digest, p.bytes)).collect();

@@ -17,7 +17,8 @@ command: `--identity FILE`, a file with AGE-SECRET-KEY-1…, with the words of t
 passphrase protects (asked for, or taken from BDR_REMOTE_PASSPHRASE). Without it, the passphrase of a file
 identity-….age in DIR is asked for, if there is one. Such files that a key opens have older keys, which are used as
 well. An SSH key needs `age` or `rage` on PATH; without one, this program decrypts by itself. `verify` without a key
-checks sizes and checksums of what is stored; `key` prints the secret key, e.g. of words, for `age`.
+checks sizes and checksums of what is stored; `key` prints the secret key, e.g. of words, for `age`. What a machine
+pushes is signed: if the file of the secret key, or the sheet, says by whom, nothing else is believed.
 
 Exit code: 0 all is well; 1 failure; 2 wrong usage; 3 something could not be read or restored (everything else was, and
 each loss is named on stderr); 4 verify found damage.
@@ -25,7 +26,7 @@ each loss is named on stderr); 4 verify found damage.
 import argparse, base64, bisect, collections, datetime, errno, functools, getpass, gzip, hashlib  # noqa: E401
 import heapq, hmac, io, json, os, re, stat, struct, subprocess, sys, tempfile, zlib  # noqa: E401
 
-REVISION = 7
+REVISION = 8
 MEMBER = 256 * 1024  # a gzip member holds no more
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -478,6 +479,52 @@ def x25519(scalar, point):
     return (x2 * pow(z2, PRIME - 2, PRIME) % PRIME).to_bytes(32, "little")
 
 
+def edwards_add(p, q):
+    """RFC 8032, section 5.1.4."""
+    a, b = (p[1] - p[0]) * (q[1] - q[0]) % PRIME, (p[1] + p[0]) * (q[1] + q[0]) % PRIME
+    c, d = 2 * p[3] * q[3] * EDWARDS_D % PRIME, 2 * p[2] * q[2] % PRIME
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % PRIME, g * h % PRIME, f * g % PRIME, e * h % PRIME
+
+
+def edwards_times(number, point):
+    total = (0, 1, 1, 0)
+    for bit in bin(number)[2:]:
+        total = edwards_add(total, total)
+        total = edwards_add(total, point) if bit == "1" else total
+    return total
+
+
+def edwards_point(data):
+    """RFC 8032, section 5.1.3."""
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    square = (y * y - 1) * pow(EDWARDS_D * y * y + 1, PRIME - 2, PRIME) % PRIME
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    if (x * x - square) % PRIME:
+        x = x * pow(2, (PRIME - 1) // 4, PRIME) % PRIME
+    if len(data) != 32 or y >= PRIME or (x * x - square) % PRIME or (sign and not x):
+        raise ValueError("a signature has what is no point")
+    x = PRIME - x if x & 1 != sign else x
+    return x, y, 1, x * y % PRIME
+
+
+EDWARDS_D = -121665 * pow(121666, PRIME - 2, PRIME) % PRIME
+EDWARDS_BASE = edwards_point((4 * pow(5, PRIME - 2, PRIME) % PRIME).to_bytes(32, "little"))
+EDWARDS_ORDER = (1 << 252) + 27742317777372353535851937790883648493
+
+
+def is_signature(public, message, signature):
+    """Whether Ed25519 holds: RFC 8032, section 5.1.7."""
+    scalar = int.from_bytes(signature[32:], "little")
+    if len(signature) != 64 or scalar >= EDWARDS_ORDER:
+        return False
+    number = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % EDWARDS_ORDER
+    right = edwards_add(edwards_point(signature[:32]), edwards_times(number, edwards_point(public)))
+    left = edwards_times(scalar, EDWARDS_BASE)
+    return all((left[at] * right[2] - right[at] * left[2]) % PRIME == 0 for at in (0, 1))
+
+
 @functools.lru_cache(4)
 def lanes(count):
     """For numbers that have one lane of 40 bits for each block: a 1 in each, their numbers, and the masks with which
@@ -638,7 +685,7 @@ class Keys:
     """The secret keys that were given, and the program that knows other ones and is faster."""
 
     def __init__(self, paths, outside):
-        self.own, self.texts, self.files, self.tool = [], [], [], find_tool(outside)
+        self.own, self.texts, self.files, self.tool, self.signers = [], [], [], find_tool(outside), {}
         for path in paths:
             with open(path, "rb") as file:
                 data = file.read(1 << 20)
@@ -658,7 +705,9 @@ class Keys:
                 raise SystemExit("%s: %s" % (show(path), error))
             return self.add(path, data, True)
         lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
-        lines = [line for line in lines if line and not line.startswith("#")]
+        for machine, signer in SIGNED_BY.findall("\n".join(lines)):
+            self.signers.setdefault(machine, signer)
+        lines = [line for line in lines if line and not line.startswith("#") and not SIGNED_BY.fullmatch(line)]
         is_key = [line.upper().startswith("AGE-SECRET-KEY-1") for line in lines]
         if lines and lines[0].startswith("RECOVERY SHEET of bdr"):
             lines = [line for line, fits in zip(lines, is_key) if fits]
@@ -793,6 +842,8 @@ def find_tool(outside):
 
 PUSH = re.compile(r"(\d{10})-([0-9A-Z]{26})")
 PART = r"[\w-][\w.-]{0,119}"
+SIGNER = re.compile("ed25519:[A-Za-z0-9+/]{43}")
+SIGNED_BY = re.compile("([0-9A-Z]{26})/(%s)" % SIGNER.pattern)
 FILE = re.compile(r"format\.json|(packs/%s|manifests|snapshots|operations|marks|kept|tails)/%s" % (PART, PART), re.A)
 PUSHED = 256 << 20  # no record of a push is larger, stored or not
 PATIENCE = 16  # after so many chunks of an object, another program decrypts the rest faster
@@ -994,7 +1045,7 @@ class Destination:
 
     def __init__(self, directory, keys):
         self.dir, self.keys = directory, keys
-        self.lost, self.encryption, self.id = 0, None, None
+        self.lost, self.encryption, self.id, self.signer = 0, None, None, None
         self.chunks, self.whole, self.objects = collections.OrderedDict(), collections.OrderedDict(), {}
         self.machine = self.whose()
         self.pushes, self.used = self.listed(), set()
@@ -1051,6 +1102,7 @@ class Destination:
                 continue
             found.append(push)
             self.used.add(name)
+            self.signer = push.get("signer")
             base = push["since"] and "%010d-%s" % (push["since"], push["base"])
             if not base:
                 break
@@ -1068,7 +1120,9 @@ class Destination:
         """The first line of a record, once all of it was checked, and the rest."""
         with open_below(self.dir, "pushes/" + name, PUSHED) as file:
             line, newline, body = file.read().partition(b"\n")
-        head = json.loads(line)
+        # The signature is the last member, and is by what comes before it.
+        signed, member, signature = line.rpartition(b',"signature":"')
+        head = json.loads(signed + b"}" if member else line)
         if head["format"] != "bdr-push" or head["version"] != 1:
             raise ValueError("it is no push, or needs a newer program")
         if not newline or hashlib.sha256(body).hexdigest() != head["body"]:
@@ -1079,6 +1133,13 @@ class Destination:
             raise ValueError("it is the record of another push")
         if whole_number(head["since"]) >= number or bool(head["since"]) != ("base" in head):
             raise ValueError("its number cannot be")
+        signer, context = head.get("signer"), b"bdr: the record of a push\n"
+        if bool(member) != bool(signer) or member and not (
+                SIGNER.fullmatch(signer) and signature.endswith(b'"}') and is_signature(
+                    base64_of(signer[8:].encode()), context + signed, base64_of(signature[:-2]))):
+            raise ValueError("its signature does not fit")
+        if signer != (self.signer or self.keys.signers.get(self.machine, signer)):
+            raise ValueError("it is not signed with the machine's key: somebody else wrote it")
         if head["since"] and not re.fullmatch("[0-9A-Z]{26}", head["base"]):
             raise ValueError("its base cannot be")
         for key, digest, size in head["objects"]:
@@ -1104,7 +1165,7 @@ class Destination:
         if end < 0 or not body.startswith(frame(comment)):
             raise ValueError("it does not say what it is")
         push = json.loads(gunzip(io.BytesIO(body[len(frame(comment)):]), PUSHED))
-        for member in ("format", "version", "machine", "number", "id", "time", "since", "base"):
+        for member in ("format", "version", "machine", "number", "id", "time", "since", "base", "signer"):
             if push.get(member) != head.get(member):
                 raise ValueError("its first line does not fit the rest")
         if comment != "bdr1 %s push %s" % (push["repository"], name) or self.id not in (None, push["repository"]):

@@ -78,6 +78,7 @@ mod seeing;
 mod session_hooks;
 #[cfg(target_os = "linux")]
 mod sessions;
+mod signed;
 mod sources;
 mod space;
 mod staging;

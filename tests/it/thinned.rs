@@ -188,14 +188,14 @@ impl History {
         }
         assert_eq!(there.all_snapshots().unwrap().missing().len(), 0, "{what}");
         let destination = self.far.destination(&self.place);
-        let report = check(&destination, CheckLevel::Digests, &NullMonitor).unwrap();
+        let report = check(&destination, CheckLevel::Digests, None, &NullMonitor).unwrap();
         assert!(!report.is_damaged(), "{what}: {report:?}");
     }
 
     /// Nothing is there that nobody needs: judged by listings, not by what prune notes.
     fn check_nothing_spare(&self, what: &str) {
         let destination = self.far.destination(&self.place);
-        let report = check(&destination, CheckLevel::Listed, &NullMonitor).unwrap();
+        let report = check(&destination, CheckLevel::Listed, None, &NullMonitor).unwrap();
         assert_eq!(report.unnamed, 0, "{what}");
         let (there, _bare) = self.far.read(&self.place);
         let (index, _) = there.refreshed_index().unwrap();

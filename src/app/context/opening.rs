@@ -15,12 +15,15 @@ use super::{Context, check_owner};
 use crate::app::error::Failure;
 
 impl Context {
+    /// Returns the directory of what is known of destinations, for one repository.
+    pub(crate) fn destinations(&self, repository: Id) -> PathBuf {
+        let all = self.places.state.join("remotes");
+        all.join(repository.to_string())
+    }
+
     /// Opens the repository, and restores a deleted one from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
         if let Some(far) = &self.far {
-            if let Ok(mut opened) = self.opened.lock() {
-                opened.push(far.clone());
-            }
             return Ok(far.clone());
         }
         let dir = &self.places.repository;
@@ -82,7 +85,12 @@ impl Context {
             let more = crate::ui::plural((bad.len() - SHOWN) as u64, "more record");
             self.ui.warn(&format!("bdr: and {more}"));
         }
-        if !bad.is_empty() {
+        // Those of a destination; a repository of this machine has no such directory.
+        let is_far = |(name, _): &(String, String)| name.starts_with("pushes");
+        if bad.iter().any(is_far) {
+            self.ui
+                .warn("bdr: to see what is at the destination: bdr verify --remote NAME");
+        } else if !bad.is_empty() {
             self.ui.warn("bdr: to see what is affected: bdr verify");
         }
     }

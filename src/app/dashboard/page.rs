@@ -204,7 +204,8 @@ fn elsewhere(seen: &Seen, show_paths: bool) -> Markup {
 
 fn remote_level(remote: &RemoteStatus, now: DateTime<Utc>) -> Level {
     let failed = remote.failed.is_some() || remote.pushed.is_none();
-    let trouble = remote.trouble(now).map(|trouble| trouble.level());
+    let troubles = remote.troubles(now).into_iter();
+    let trouble = troubles.map(|trouble| trouble.level()).max();
     trouble.unwrap_or(if failed { Level::Warning } else { Level::Good })
 }
 

@@ -59,8 +59,8 @@ pub(crate) use privacy::{
     VaultRotateDocument, WhyDocument, WhyFinding,
 };
 pub(crate) use remotes::{
-    CloneDocument, MachineDocument, MachinesDocument, PushDocument, PushedDocument,
-    RemotePruneDocument, RemoteVerifyDocument,
+    CloneDocument, MachineDocument, MachinesDocument, MachinesForgottenDocument, PushDocument,
+    PushedDocument, RemotePruneDocument, RemoteVerifyDocument,
 };
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
 pub(crate) use schedule::{

@@ -10,6 +10,7 @@ use bdr::remote::push::PushReport;
 use serde::Serialize;
 
 use super::files::snapshot_kind;
+use crate::app::signers::Known;
 use crate::ui::when;
 
 /// What a push to one destination came to.
@@ -29,6 +30,8 @@ pub(crate) struct PushedDocument {
     waiting: u64,
     unreadable: u64,
     mended: u64,
+    /// Records there that this machine has not signed.
+    strangers: Vec<String>,
     held_snapshots: u64,
     held_bytes: u64,
     requests: u64,
@@ -64,6 +67,7 @@ impl PushedDocument {
             waiting: count(|r| r.waiting),
             unreadable: count(|r| r.unreadable),
             mended: count(|r| r.mended),
+            strangers: report.map(|r| r.strangers.clone()).unwrap_or_default(),
             held_snapshots: count(|r| r.held),
             held_bytes: count(|r| r.held_bytes),
             requests,
@@ -152,6 +156,14 @@ pub(crate) struct MachineDocument {
     pub(crate) pushes: u64,
     pub(crate) pushed: Option<String>,
     pub(crate) snapshots: Option<u64>,
+    /// Who signed the newest push; null if it is not signed, or no identity opens it.
+    pub(crate) signer: Option<String>,
+    /// The same, short, for people to compare.
+    pub(crate) fingerprint: Option<String>,
+    /// True if this machine knew who signs, and that fits.
+    pub(crate) signer_known: bool,
+    /// Records that do not count, with the reason.
+    pub(crate) unreadable: Vec<String>,
     pub(crate) error: Option<String>,
 }
 
@@ -160,6 +172,36 @@ pub(crate) struct MachineDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MachinesDocument {
     pub(crate) machines: Vec<MachineDocument>,
+}
+
+/// `machines --forget`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MachinesForgottenDocument {
+    forgotten: Vec<ForgottenDocument>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ForgottenDocument {
+    machine: String,
+    host: String,
+    signer: String,
+    since: String,
+}
+
+impl MachinesForgottenDocument {
+    pub(crate) fn new(gone: &[Known]) -> Self {
+        let one = |known: &Known| ForgottenDocument {
+            machine: known.machine.to_string(),
+            host: known.host.clone(),
+            signer: known.signer.to_string(),
+            since: when::utc(known.since),
+        };
+        Self {
+            forgotten: gone.iter().map(one).collect(),
+        }
+    }
 }
 
 /// Something at a destination that is not as it was written.
@@ -182,6 +224,10 @@ pub(crate) struct RemoteVerifyDocument {
     faults: Vec<FaultDocument>,
     lacking_pushes: u64,
     twins: Vec<u64>,
+    /// Who signed the newest record; null if nobody did.
+    signer: Option<String>,
+    /// True if this machine knew who signs, and that fits.
+    signer_known: bool,
     unnamed: u64,
     unnamed_bytes: u64,
     /// Null if it was not opened.
@@ -223,6 +269,8 @@ impl RemoteVerifyDocument {
             faults: records.chain(objects).collect(),
             lacking_pushes: lacking,
             twins: report.twins.clone(),
+            signer: report.signer.map(|signer| signer.to_string()),
+            signer_known: report.is_signer_known,
             unnamed: report.unnamed,
             unnamed_bytes: report.unnamed_bytes,
             opened: opened.map(|report| OpenedDocument {

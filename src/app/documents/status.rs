@@ -82,28 +82,35 @@ struct RemoteDocument {
     url: String,
     automatic: bool,
     encrypted: bool,
+    /// As far as bdr knows, the secret key is on this machine alone.
+    key_only_here: bool,
     last_push: Option<String>,
     snapshots: u64,
     bytes: u64,
     behind: u64,
     behind_since: Option<String>,
+    /// Records that somebody else wrote there, since a person looked last.
+    written_by_others: u64,
     error: Option<String>,
     level: Option<&'static str>,
     retention: RetentionDocument,
 }
 
 impl RemoteDocument {
-    fn new(remote: &RemoteStatus) -> Self {
+    fn new(remote: &RemoteStatus, seen: &Seen) -> Self {
+        let mut alone = seen.keys_only_here.iter();
         Self {
             name: remote.name.clone(),
             url: remote.url.clone(),
             automatic: remote.automatic,
             encrypted: remote.encrypted,
+            key_only_here: alone.any(|(name, _, _)| *name == remote.name),
             last_push: remote.pushed.map(when::utc),
             snapshots: remote.snapshots,
             bytes: remote.bytes,
             behind: remote.behind,
             behind_since: remote.behind_since.map(when::utc),
+            written_by_others: remote.strangers,
             error: remote.failed.clone(),
             level: remote.level.map(Level::word),
             retention: RetentionDocument::new(
@@ -222,7 +229,11 @@ impl StatusDocument {
             next_backup: status.next.map(when::utc),
             jobs: jobs(status),
             sources: status.sources.iter().map(SourceDocument::new).collect(),
-            remotes: status.remotes.iter().map(RemoteDocument::new).collect(),
+            remotes: status
+                .remotes
+                .iter()
+                .map(|remote| RemoteDocument::new(remote, seen))
+                .collect(),
             uncovered: status.uncovered.iter().map(|path| At::new(path)).collect(),
             elsewhere: seen
                 .elsewhere

@@ -1,11 +1,12 @@
 //! `sync`.
 
-use bdr::base::id::Id;
 use bdr::recover::sync::{SyncAction, SyncPlan, SyncReport, SyncStep};
 use serde::Serialize;
 
 use super::millis;
 use super::paths::{At, Note, notes};
+use super::{Unreadable, unreadable};
+use crate::app::sync::Other;
 use crate::ui::json::kind as kind_word;
 
 #[derive(Debug, Serialize)]
@@ -14,6 +15,13 @@ pub(crate) struct SyncDocument {
     pub(crate) machine: String,
     pub(crate) host: String,
     pub(crate) dry_run: bool,
+    /// Who signed what the other machine has pushed.
+    signer: Option<String>,
+    fingerprint: Option<String>,
+    /// Nothing was synced with it before.
+    new: bool,
+    /// Records there that were not taken for the other machine's.
+    unreadable: Vec<Unreadable>,
     pub(crate) sources: Vec<SyncedDocument>,
 }
 
@@ -89,11 +97,15 @@ impl SyncStepDocument {
 }
 
 impl SyncDocument {
-    pub(crate) fn new(machine: Id, host: &str, dry_run: bool) -> Self {
+    pub(crate) fn new(other: &Other, is_new: bool, dry_run: bool) -> Self {
         Self {
-            machine: machine.to_string(),
-            host: host.to_owned(),
+            machine: other.machine.to_string(),
+            host: other.host.clone(),
             dry_run,
+            signer: other.signer.map(|signer| signer.to_string()),
+            fingerprint: other.signer.map(|signer| signer.fingerprint()),
+            new: is_new,
+            unreadable: unreadable(&other.far),
             sources: Vec::new(),
         }
     }
@@ -139,6 +151,11 @@ impl SyncedDocument {
             result: None,
             error: Some(why),
         }
+    }
+
+    /// Returns true if something was done, be it that nothing was to do.
+    pub(crate) fn is_done(&self) -> bool {
+        self.result.is_some()
     }
 
     pub(crate) fn done(mut self, report: &SyncReport) -> Self {

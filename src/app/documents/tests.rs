@@ -44,6 +44,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.log/1", of::<LogDocument>()),
         ("bdr.ls/1", of::<LsDocument>()),
         ("bdr.machines/1", of::<MachinesDocument>()),
+        ("bdr.machines.forget/1", of::<MachinesForgottenDocument>()),
         ("bdr.mcp/1", of::<ClientsDocument>()),
         ("bdr.mcp/1 status", of::<ClientsStatusDocument>()),
         ("bdr.notify/1", of::<NotifyDocument>()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bdr::model::config::Remote;
 use bdr::model::retention::Policy;
 use bdr::remote::Destination;
-use bdr::remote::crypt::{Encryption, Identities};
+use bdr::remote::crypt::Encryption;
 use bdr::remote::ledger::{At, Ledger, Machine};
 use bdr::remote::prune::{Last, Plan, PruneOptions, PruneReport, look};
 use bdr::remote::push::PushOptions;
@@ -17,6 +17,7 @@ use crate::app::context::Context;
 use crate::app::error::Failure;
 use crate::app::identities::{KeyArgs, Opener};
 use crate::app::prune::local;
+use crate::app::signers;
 
 /// How long what is not needed any more waits: a reader that began before can finish.
 const WAIT: TimeDelta = TimeDelta::days(1);
@@ -40,6 +41,7 @@ pub(crate) fn prune_at(
     let dir = directory(cx, repo.id()).join(&remote.name);
     let mut last = Last::read(&dir, &remote.url).unwrap_or_default();
     last.url.clone_from(&remote.url);
+    last.first.get_or_insert(cx.now);
     last.tried = Some(cx.now);
     let mut was_asked = false;
     let done = try_prune(cx, repo, remote, wanted, |plan| {
@@ -72,8 +74,8 @@ fn try_prune(
     };
     let identities = match Opener::new(cx, &remote.name, &keys).identities() {
         // By itself, bdr asks for no passphrase; and in the clear nobody needs a key.
-        Err(_) if !wanted.by_hand => Identities::default(),
-        _ if matches!(encryption, Encryption::None) => Identities::default(),
+        Err(_) if !wanted.by_hand => signers::identities(cx)?,
+        _ if matches!(encryption, Encryption::None) => signers::identities(cx)?,
         identities => identities?,
     };
     let far = Far {

@@ -154,6 +154,17 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
             name,
             last: Some(last),
         } => format!("last push to `{name}` {}", when::ago(now, *last)),
+        Trouble::NotPruned { name, last } => {
+            let since = last.map_or_else(
+                || "has failed until now".to_owned(),
+                |last| format!("went well last {}", when::ago(now, last)),
+            );
+            format!("removing what is old from `{name}` {since}")
+        }
+        Trouble::WrittenByOthers { name, records } => format!(
+            "somebody else wrote to this machine's part of `{name}`: {} that it has not signed",
+            plural(*records, "record")
+        ),
         Trouble::DrillOld { last: None } => "no restore has been tested yet".to_owned(),
         Trouble::DrillOld { last: Some(last) } => {
             format!("the last restore drill was {}", when::ago(now, *last))
@@ -308,11 +319,9 @@ fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
     rows.extend(seen.space.iter().flat_map(space));
     rows.extend(seen.vault.as_ref().map(vault));
     rows.extend(status.remotes.iter().map(|one| remote(one, status.now)));
-    for one in &cx.config.remotes {
-        if let Some((says, fix)) = crate::app::secrets::warning(cx, one) {
-            let title = format!("key of {}", one.name);
-            rows.push((Level::Warning, vec![title, format!("{says}: {fix}")]));
-        }
+    for (name, says, fix) in &seen.keys_only_here {
+        let title = format!("key of {name}");
+        rows.push((Level::Warning, vec![title, format!("{says}: {fix}")]));
     }
     if let Some((dir, false)) = &seen.lifeboat
         && status.troubles.contains(&Trouble::NoLifeboat)
@@ -331,7 +340,8 @@ fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
 
 /// Says what is at a destination, and what a loss of this machine would cost now.
 fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
-    let level = remote.trouble(now).map_or(Level::Good, |one| one.level());
+    let troubles = remote.troubles(now).into_iter();
+    let level = troubles.map(|one| one.level()).max().unwrap_or(Level::Good);
     let mut says = match remote.pushed {
         None => "nothing pushed yet: bdr push".to_owned(),
         Some(pushed) => format!(
@@ -364,13 +374,15 @@ fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
             says.push_str(&format!(", {} in its trash", size(last.waiting_bytes)));
         }
     }
-    let level = match remote.prune_trouble(now) {
-        Some(why) => {
-            says.push_str(&format!("; nothing is removed there: {why}"));
-            level.max(Level::Warning)
-        }
-        None => level,
-    };
+    if let Some(why) = remote.prune_trouble(now) {
+        says.push_str(&format!("; nothing is removed there: {why}"));
+    }
+    if remote.strangers > 0 {
+        says.push_str(&format!(
+            "; {} by somebody else",
+            plural(remote.strangers, "record")
+        ));
+    }
     (level, vec![format!("to {}", remote.name), says])
 }
 

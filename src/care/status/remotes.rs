@@ -34,6 +34,8 @@ pub struct RemoteStatus {
     pub behind_since: Option<DateTime<Utc>>,
     /// Why the last push failed, if it did.
     pub failed: Option<String>,
+    /// Records that somebody else wrote there, since a person looked last.
+    pub strangers: u64,
     /// How safe it is from this machine, if that was tried.
     pub level: Option<Level>,
     /// Who removes what is old there, and what came of it last.
@@ -64,6 +66,7 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
             behind: behind.len() as u64,
             behind_since: behind.iter().map(|summary| summary.time).min(),
             failed: at.failed,
+            strangers: at.strangers,
             level: Known::read(&dir.join(&remote.name), &remote.url)
                 .map(|known| known.probed.level),
             pruner: Pruner::of(remote, pruned.as_ref()),
@@ -80,35 +83,63 @@ const UNPRUNED: TimeDelta = TimeDelta::days(3);
 impl RemoteStatus {
     /// Returns why nothing is removed there any more, if it should be.
     pub fn prune_trouble(&self, now: DateTime<Utc>) -> Option<&str> {
-        let last = self.pruned.as_ref()?;
-        let is_late = last.done.is_none_or(|done| now - done > UNPRUNED);
-        let failed = last.failed.as_deref();
-        failed.filter(|_| self.pruner == Pruner::Itself && is_late)
+        why_not_pruned(self.pruner, self.pruned.as_ref(), now)
     }
 
-    /// Returns what is wrong with it, if something is.
-    pub fn trouble(&self, now: DateTime<Utc>) -> Option<Trouble> {
+    /// Returns what is wrong with it.
+    pub fn troubles(&self, now: DateTime<Utc>) -> Vec<Trouble> {
         let is_late = self.behind_since.is_some_and(|since| now - since > BEHIND);
-        (self.automatic && is_late).then(|| Trouble::NotPushed {
+        let late = (self.automatic && is_late).then(|| Trouble::NotPushed {
             name: self.name.clone(),
             last: self.pushed,
-        })
+        });
+        let unpruned = self.prune_trouble(now).map(|_| Trouble::NotPruned {
+            name: self.name.clone(),
+            last: self.pruned.as_ref().and_then(|last| last.done),
+        });
+        let foreign = foreign(&self.name, self.strangers);
+        late.into_iter().chain(unpruned).chain(foreign).collect()
     }
 }
 
-/// Returns what is wrong with destinations by the last pushes alone, for alerts.
+fn why_not_pruned(pruner: Pruner, last: Option<&Last>, now: DateTime<Utc>) -> Option<&str> {
+    let last = last?;
+    // One that has never gone well has had time as well.
+    let is_late = last
+        .done
+        .or(last.first)
+        .is_none_or(|at| now - at > UNPRUNED);
+    let failed = last.failed.as_deref();
+    failed.filter(|_| pruner == Pruner::Itself && is_late)
+}
+
+fn foreign(name: &str, records: u64) -> Option<Trouble> {
+    (records > 0).then(|| Trouble::WrittenByOthers {
+        name: name.to_owned(),
+        records,
+    })
+}
+
+/// Returns what is wrong with destinations by the last pushes and prunes alone, for alerts.
 pub fn failing(config: &Config, dir: &Path, now: DateTime<Utc>) -> Vec<Trouble> {
-    let failing = |remote: &&crate::model::config::Remote| {
-        let at = At::read(&dir.join(&remote.name)).filter(|_| remote.automatic)?;
+    let failing = |remote: &crate::model::config::Remote| {
+        let name = &remote.name;
+        let at = At::read(&dir.join(name)).unwrap_or_default();
         let is_old = at.pushed.is_none_or(|pushed| now - pushed > BEHIND);
-        (at.failed.is_some() && is_old).then(|| Trouble::NotPushed {
-            name: remote.name.clone(),
+        let late = remote.automatic && at.failed.is_some() && is_old;
+        let late = late.then(|| Trouble::NotPushed {
+            name: name.clone(),
             last: at.pushed,
-        })
+        });
+        let last = Last::read(&dir.join(name), &remote.url);
+        let pruner = Pruner::of(remote, last.as_ref());
+        let unpruned = why_not_pruned(pruner, last.as_ref(), now).map(|_| Trouble::NotPruned {
+            name: name.clone(),
+            last: last.as_ref().and_then(|last| last.done),
+        });
+        let foreign = foreign(name, at.strangers);
+        let all = late.into_iter().chain(unpruned).chain(foreign);
+        all.collect::<Vec<_>>()
     };
-    config
-        .remotes
-        .iter()
-        .filter_map(|remote| failing(&remote))
-        .collect()
+    config.remotes.iter().flat_map(failing).collect()
 }

@@ -109,6 +109,16 @@ pub enum Trouble {
         name: String,
         last: Option<DateTime<Utc>>,
     },
+    /// What a destination's own retention does not keep is not removed.
+    NotPruned {
+        name: String,
+        last: Option<DateTime<Utc>>,
+    },
+    /// Somebody else wrote below this machine's prefix at a destination.
+    WrittenByOthers {
+        name: String,
+        records: u64,
+    },
 }
 
 impl Trouble {
@@ -139,6 +149,8 @@ impl Trouble {
             | Self::PruneFailing { .. }
             | Self::Full { .. }
             | Self::NotPushed { .. }
+            | Self::NotPruned { .. }
+            | Self::WrittenByOthers { .. }
             | Self::DrillOld { .. } => Level::Warning,
         }
     }
@@ -171,6 +183,8 @@ impl Trouble {
             Self::Full { .. } => "full",
             Self::DrillOld { .. } => "drill-old",
             Self::NotPushed { .. } => "not-pushed",
+            Self::NotPruned { .. } => "not-pruned",
+            Self::WrittenByOthers { .. } => "written-by-others",
         }
     }
 
@@ -192,6 +206,8 @@ impl Trouble {
             Self::PruneFailing { .. } | Self::Full { .. } => "bdr prune --dry-run",
             Self::DrillOld { .. } => "bdr drill",
             Self::NotPushed { .. } => "bdr push",
+            Self::NotPruned { .. } => "bdr prune --remote NAME --dry-run",
+            Self::WrittenByOthers { .. } => "bdr verify --remote NAME",
         }
     }
 }

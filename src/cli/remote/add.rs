@@ -1,9 +1,9 @@
 //! `bdr remote add`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bdr::base::path::{absolute, show};
+use bdr::base::path::show;
 use bdr::disk::store::{Location, Service};
 use bdr::model::config::{Remote, check_remote_name, edit, parse_size};
 use bdr::remote::crypt::{Encryption, Generated, locked};
@@ -18,7 +18,7 @@ use crate::app::documents::RemoteAddDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::identities::KeyArgs;
-use crate::app::remotes::Far;
+use crate::app::remotes::{Far, located};
 use crate::app::secrets::{self, IdentityNote, Note};
 use crate::ui::prompt;
 
@@ -164,24 +164,6 @@ fn try_place(cx: &Context, remote: &Remote, args: &AddArgs) -> Result<(), Failur
         level::reach(&*store, &args.name)?;
     }
     Ok(())
-}
-
-/// Reads the address; a relative directory is one below the current directory.
-fn located(cx: &Context, url: &str) -> Result<Location, Failure> {
-    let is_path = !url.contains(':') && (url.contains('/') || cx.cwd.join(url).is_dir());
-    if is_path || url.starts_with('~') {
-        let below = url.strip_prefix("~/").zip(cx.home.as_ref());
-        let path = match below {
-            Some((rest, home)) => home.join(rest),
-            None => absolute(&cx.cwd, Path::new(url)),
-        };
-        let Some(path) = path.to_str() else {
-            let message = "the name of that directory is not UTF-8";
-            return Err(Failure::usage(message, "name another directory"));
-        };
-        return Ok(Location::parse(path)?);
-    }
-    Ok(Location::parse(url)?)
 }
 
 /// Asks for the credentials that a destination needs and nobody has given, and keeps them.

@@ -1,5 +1,6 @@
 //! `bdr verify --remote`.
 
+use bdr::base::id::Id;
 use bdr::base::units::size;
 use bdr::care::verify::verify;
 use bdr::remote::Destination;
@@ -11,7 +12,9 @@ use crate::app::context::Context;
 use crate::app::documents::RemoteVerifyDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::identities::Opener;
 use crate::app::remotes::{Far, directory, own_machine};
+use crate::app::signers;
 use crate::app::verify::scratch;
 use crate::ui::{count, plural};
 
@@ -24,7 +27,13 @@ pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Fa
         LevelArg::Quick => CheckLevel::Listed,
         LevelArg::Full | LevelArg::Restore => CheckLevel::Digests,
     };
-    let report = check(&destination, level, &cx.progress())?;
+    let opener = Opener::new(cx, &far.remote.name, &args.key);
+    let known = match args.key.is_given() {
+        true => opener.identities()?,
+        false => signers::identities(cx)?,
+    };
+    let signer = known.signer_of(machine);
+    let report = check(&destination, level, signer, &cx.progress())?;
     let lacking = lacking(
         cx,
         &far,
@@ -40,6 +49,7 @@ pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Fa
         || opened
             .as_ref()
             .is_some_and(|(report, _)| !report.damage.is_empty());
+    seen(cx, &far, machine);
     let code = if damaged { exit::DAMAGED } else { exit::OK };
     if cx.ui.json {
         let inside = opened.as_ref().map(|(report, _)| report);
@@ -77,6 +87,18 @@ fn lacking(cx: &Context, far: &Far, is_own: bool, report: &CheckReport) -> u64 {
     known.map_or(0, |at| at.number.saturating_sub(there))
 }
 
+/// Notes that a person was told of what somebody else wrote there.
+fn seen(cx: &Context, far: &Far, machine: Id) {
+    let own = bdr::repo::id_at(&cx.places.repository).filter(|_| own_machine(cx) == Some(machine));
+    let Some(dir) = own.map(|id| directory(cx, id).join(&far.remote.name)) else {
+        return;
+    };
+    if let Some(at) = At::read(&dir).filter(|at| at.strangers > 0 && at.url == far.remote.url) {
+        // It is only what `bdr status` says.
+        let _ = At { strangers: 0, ..at }.write(&dir);
+    }
+}
+
 type Inside = (bdr::care::verify::VerifyReport, Vec<bdr::base::id::Id>);
 
 fn inside(cx: &Context, far: &Far, args: &VerifyArgs) -> Result<Inside, Failure> {
@@ -111,6 +133,15 @@ fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> St
         plural(report.objects, "object"),
         size(report.bytes)
     ));
+    text.push_str(&match (report.signer, report.is_signer_known) {
+        (Some(signer), true) => format!("Signed with {}, as it should be.\n", signer.fingerprint()),
+        (Some(signer), false) => format!(
+            "Signed with {}; this machine does not know whether that is right (bdr machines, there).\n",
+            signer.fingerprint()
+        ),
+        (None, _) if report.newest.is_some() => "Not signed.\n".to_owned(),
+        (None, _) => String::new(),
+    });
     for (name, reason) in &report.records {
         text.push_str(&format!("damaged pushes/{name}: {reason}\n"));
     }

@@ -17,6 +17,9 @@ pub struct Last {
     pub url: String,
     /// When this machine pruned there last, and went to the end.
     pub done: Option<DateTime<Utc>>,
+    /// When it tried first.
+    #[serde(default)]
+    pub first: Option<DateTime<Utc>>,
     /// When it tried last.
     pub tried: Option<DateTime<Utc>>,
     /// Snapshots that it removed.

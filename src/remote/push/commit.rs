@@ -18,6 +18,7 @@ impl Run<'_> {
             .map(|newest| (newest.number, newest.id));
         let newest = newest.or_else(|| self.ledger.floor());
         let number = newest.map_or(1, |(number, _)| number + 1);
+        let number = number.max(self.after);
         let previous = newest.map(|(_, id)| id);
         let now = self.options.now;
         let id = Id::after(previous, now);
@@ -36,7 +37,8 @@ impl Run<'_> {
     ) -> Result<u64> {
         let push = self.joined(delta);
         let gone = self.gone_keys(&push);
-        let record = push.encode(self.options.encryption, gone)?;
+        let key = self.machine.signing_key()?;
+        let record = push.encode(self.options.encryption, gone, key)?;
         self.ledger.begin(&push, dropping)?;
         let name = push_name(push.number, push.id);
         self.destination
@@ -63,7 +65,11 @@ impl Run<'_> {
                     .map_or((0, None), |(n, id)| (n, Some(id))),
             ),
         }
-        let wanted = match self.options.encryption.is_new() {
+        // A reader follows only what is signed by the same: after another key (or none), a record says
+        // everything anew.
+        let signed = self.ledger.newest().map(|newest| newest.signer);
+        let is_by_another = signed.is_some_and(|signer| signer != self.machine.signer());
+        let wanted = match is_by_another || self.options.encryption.is_new() {
             true => 0,
             false => since(number),
         };
@@ -92,6 +98,7 @@ impl Run<'_> {
             previous: delta.previous,
             host: self.options.host.clone(),
             name_key: self.machine.name_key().to_owned(),
+            signer: self.machine.signer(),
             recipients: self.options.encryption.names().to_vec(),
             before: self.options.encryption.before().to_vec(),
             ..all

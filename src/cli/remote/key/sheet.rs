@@ -1,6 +1,5 @@
 //! The recovery sheet of a destination: all that somebody needs who has nothing else.
 
-use bdr::base::id::Id;
 use bdr::base::path::shell_word;
 use bdr::model::config::Remote;
 use bdr::remote::crypt::{Generated, SHEET};
@@ -31,7 +30,13 @@ pub(super) fn text(cx: &Context, remote: &Remote, keys: &[&Generated], ink: Ink)
     text.push_str(&format!("  destination  {}\n", remote.url));
     text.push_str(&format!("  machine      {}", cx.host));
     match machine(cx) {
-        Some(id) => text.push_str(&format!(", {id}\n")),
+        Some(machine) => {
+            text.push_str(&format!(", {}\n", machine.id));
+            if let Some(signer) = machine.signer() {
+                text.push_str("\nWhat it pushes is signed; bdr and Python compare, if this line is in the file:\n\n");
+                text.push_str(&format!("{}\n\n", signer.of_machine(machine.id)));
+            }
+        }
         None => text.push('\n'),
     }
     for (number, key) in keys.iter().enumerate() {
@@ -45,9 +50,9 @@ pub(super) fn text(cx: &Context, remote: &Remote, keys: &[&Generated], ink: Ink)
 }
 
 /// Returns who this machine is at destinations, if it has a repository.
-fn machine(cx: &Context) -> Option<Id> {
+fn machine(cx: &Context) -> Option<Machine> {
     let id = bdr::repo::id_at(&cx.places.repository)?;
-    Some(Machine::of(&directory(cx, id), cx.now).ok()?.id)
+    Machine::of(&directory(cx, id), cx.now).ok()
 }
 
 fn one(key: &Generated, ink: Ink) -> String {
@@ -100,7 +105,7 @@ fn back(cx: &Context, remote: &Remote, keys: &[&Generated]) -> String {
          The last full backup, with age and tar (from words, the key is made by\n\
          python3 recover.py --identity words.txt key > key.txt):\n\n",
         shell_word(&remote.url),
-        machine(cx).map_or_else(|| "MACHINE".to_owned(), |id| id.to_string()),
+        machine(cx).map_or_else(|| "MACHINE".to_owned(), |machine| machine.id.to_string()),
     );
     let leads = |recipients: &[String]| keys.iter().any(|key| recipients.contains(&key.recipient));
     for one in Note::read(cx, &remote.name).identities {
