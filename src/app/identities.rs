@@ -140,9 +140,18 @@ impl<'a> Opener<'a> {
 
     /// Returns what a destination holds; asks for nothing but a passphrase.
     pub(crate) fn held(&self, destination: &Destination) -> Result<Option<Holdings>, Failure> {
-        match destination.held(&mut self.identities()?) {
+        self.with(destination, &|identities| destination.held(identities))
+    }
+
+    /// Does something that needs what opens a destination; asks for nothing but a passphrase.
+    pub(crate) fn with<T>(
+        &self,
+        destination: &Destination,
+        act: &dyn Fn(&mut Identities) -> bdr::Result<T>,
+    ) -> Result<T, Failure> {
+        match act(&mut self.identities()?) {
             Err(error @ Error::NoKey { .. }) => match self.unlocked(destination, &error)? {
-                Some(mut identities) => Ok(destination.held(&mut identities)?),
+                Some(mut identities) => Ok(act(&mut identities)?),
                 None => Err(error.into()),
             },
             other => Ok(other?),

@@ -320,9 +320,8 @@ impl Error {
                 "install a newer bdr; until then, `python3 recover.py` in the repository can restore"
                     .to_owned(),
             ),
-            Self::Damaged { .. } | Self::BlobMissing { .. } => {
-                Some("bdr verify --level full, then bdr backup --full".to_owned())
-            }
+            Self::Damaged { name, .. } => Some(hint_of_damage(name).to_owned()),
+            Self::BlobMissing { .. } => Some(hint_of_damage("").to_owned()),
             Self::Unreadable { name, .. } if name.starts_with("objects/") || name.starts_with("pushes/") => Some(
                 "give the older key as well: --identity OLDER --identity NEWER".to_owned(),
             ),
@@ -407,5 +406,13 @@ impl<T> IoContext<T> for io::Result<T> {
 impl<T> IoContext<T> for std::result::Result<T, rustix::io::Errno> {
     fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T> {
         self.map_err(|errno| Error::io(action, path, errno.into()))
+    }
+}
+/// Returns what to do about a damaged part of a repository, or of a destination.
+fn hint_of_damage(name: &str) -> &'static str {
+    // Only a destination has these.
+    match name.starts_with("pushes/") || name.starts_with("objects/") {
+        true => "bdr verify --remote NAME says what is wrong there",
+        false => "bdr verify --level full, then bdr backup --full",
     }
 }

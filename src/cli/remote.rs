@@ -21,6 +21,7 @@ use crate::ui::table::table;
 use crate::ui::when::age;
 
 mod add;
+mod adopt;
 mod keep;
 mod key;
 mod reset;
@@ -61,6 +62,7 @@ enum What {
     /// Forget a destination; what is there stays there
     #[command(after_help = "Examples:\n  bdr remote remove offsite")]
     Remove(NameArgs),
+    Adopt(adopt::AdoptArgs),
     Reset(reset::ResetArgs),
     /// List the kinds of destinations, and which this bdr can reach
     #[command(after_help = "Examples:\n  bdr remote services")]
@@ -93,6 +95,7 @@ pub(crate) fn run(cx: &Context, args: &RemoteArgs) -> Result<u8, Failure> {
         What::Key(args) => key::run(cx, args),
         What::Rename(args) => rename(cx, &args.name, &args.new),
         What::Remove(args) => remove(cx, &args.name),
+        What::Adopt(args) => adopt::adopt(cx, args),
         What::Reset(args) => reset::reset(cx, args),
         What::Services => list_services(cx),
     }

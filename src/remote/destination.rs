@@ -39,6 +39,17 @@ pub struct Destination {
     machine: Id,
 }
 
+/// Names a record by where it is.
+fn of_record(error: Error) -> Error {
+    match error {
+        Error::Damaged { name, reason } => Error::Damaged {
+            name: format!("pushes/{name}"),
+            reason,
+        },
+        other => other,
+    }
+}
+
 /// Returns the machines that have something in a store, oldest first.
 ///
 /// # Errors
@@ -191,7 +202,7 @@ impl Destination {
     pub fn head(&self, push: (u64, Id)) -> Result<(Head, Vec<u8>)> {
         let bytes = self.get(&push_name(push.0, push.1), None)?;
         let name = super::record::file_name(push.0, push.1);
-        let (head, body) = Head::decode(&name, self.machine, &bytes)?;
+        let (head, body) = Head::decode(&name, self.machine, &bytes).map_err(of_record)?;
         Ok((head, body.to_vec()))
     }
 
@@ -207,17 +218,15 @@ impl Destination {
         let name = super::record::file_name(push.0, push.1);
         let wanted = signer.or_else(|| identities.signer_of(self.machine));
         if wanted.is_some() && head.signer != wanted {
-            return Err(Error::damaged(name, NOT_SIGNED));
+            return Err(of_record(Error::damaged(name, NOT_SIGNED)));
         }
         // Whoever can write there could add a record in the clear; one that a key opens, only who
         // knows the public half.
         if head.encryption == "none" && !identities.is_empty() {
-            return Err(Error::damaged(
-                name,
-                "it is not encrypted, and a key was given: nothing vouches for it",
-            ));
+            let why = "it is not encrypted, and a key was given: nothing vouches for it";
+            return Err(of_record(Error::damaged(name, why)));
         }
-        let opened = head.open(&name, &body, identities)?;
+        let opened = head.open(&name, &body, identities).map_err(of_record)?;
         Ok((head.encryption, opened))
     }
 
@@ -340,7 +349,8 @@ impl Destination {
             let error = match self.read(*push, signer, identities) {
                 Ok((word, push)) if word == encryption => return Ok(Some(push)),
                 Ok((_, push)) => {
-                    Error::damaged(push.file_name(), "it is not encrypted like the others")
+                    let name = push.file_name();
+                    of_record(Error::damaged(name, "it is not encrypted like the others"))
                 }
                 Err(error @ (Error::Damaged { .. } | Error::NoKey { .. })) => error,
                 Err(error) => return Err(error),

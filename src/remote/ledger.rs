@@ -95,6 +95,23 @@ impl Machine {
         Self::of(dir, now)
     }
 
+    /// Makes this machine the one that pushed until now under another's id, for a repository. It signs
+    /// with a key of its own.
+    pub(super) fn adopt(dir: &Path, id: Id, name_key: &str) -> Result<Self> {
+        let machine = Self {
+            id,
+            name_key: name_key.to_owned(),
+            key: None,
+        };
+        let json = serde_json::to_vec(&machine).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        fsutil::create_dir_private(dir)?;
+        SigningKey::forget(dir)?;
+        fsutil::write_atomic(&dir.join("machine.json"), &json, 0o600)?;
+        machine.with_key(dir)
+    }
+
     /// Returns who signs what it pushes; `None` if it has signed nothing yet.
     pub fn signer(&self) -> Option<Signer> {
         self.key.as_ref().map(|key| key.signer())

@@ -6,7 +6,8 @@
 //!
 //! `record` is what a push says, `sign` who says it, `crypt` and `frame` what an object looks like,
 //! `ledger` what this machine knows of a destination without asking. `push` writes, `reading` is a storage that reads.
-//! `prune` removes, by what `book` knows of the needs of each snapshot (`needs` finds them out).
+//! `adopt` goes on with what another machine
+//! pushed. `prune` removes, by what `book` knows of the needs of each snapshot (`needs` finds them out).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::repo::Repository;
 use crypt::Identities;
 use reading::RemoteStorage;
 
+pub mod adopt;
 pub mod book;
 pub mod check;
 pub mod clone;
@@ -131,7 +133,7 @@ pub fn open(
         .problems
         .iter()
         .map(|problem| match problem {
-            Error::Damaged { name, reason } => (format!("pushes/{name}"), reason.clone()),
+            Error::Damaged { name, reason } => (name.clone(), reason.clone()),
             Error::Unreadable { name, reason } => (name.clone(), reason.clone()),
             Error::NoKey { .. } => (
                 "pushes".to_owned(),

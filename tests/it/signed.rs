@@ -402,3 +402,133 @@ fn another_machine_of_the_same_name_is_not_taken_for_it() {
     );
     assert!(!other.tree().join("evil.txt").exists());
 }
+
+/// The old machine is gone: the new one has its repository, and goes on where that one ended.
+#[test]
+fn a_machine_goes_on_with_what_another_has_pushed() {
+    for encrypted in [true, false] {
+        let old = Victim::new(encrypted);
+        old.place.write("big", &crate::support::noise(400_000));
+        old.place.run(&["backup"], 0);
+        old.place.run(&["push"], 0);
+        let peer = machine();
+        let (with, key) = (id(&old.place), old.key());
+        let and = |args: &[&str]| -> Vec<String> {
+            let args = args.iter().map(|arg| (*arg).to_owned());
+            args.chain(key.clone()).collect()
+        };
+        let run = |place: &Place, args: &[&str], code: i32| {
+            let args = and(args);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            place.run(&args, code)
+        };
+        run(
+            &peer,
+            &[
+                "sync",
+                "tree",
+                "--with",
+                &with,
+                "--from",
+                old.url(),
+                "--yes",
+            ],
+            0,
+        );
+        // The new machine.
+        let new = Place::with_repository();
+        run(&new, &["clone", old.url()], 0);
+        new.run(&["add", new.tree().to_str().unwrap(), "--as", "tree"], 0);
+        let recipient = encrypted.then(|| old.recipient());
+        let mut add = vec!["remote", "add", "disk", old.url()];
+        if let Some(recipient) = &recipient {
+            add.extend(["--recipient", recipient]);
+        }
+        new.run(&add, 0);
+        let said = stderr(&run(&new, &["remote", "adopt", &with], 2));
+        assert!(said.contains("--yes"), "{said}");
+        run(&new, &["remote", "adopt", "nobody", "--yes"], 2);
+        run(&new, &["remote", "adopt", &with, "--dry-run"], 0);
+        run(&new, &["remote", "adopt", &with, "--yes"], 0);
+        assert_eq!(id(&new), with);
+        run(&new, &["remote", "adopt", &with, "--yes"], 2);
+        new.write("new.txt", b"new\n");
+        new.run(&["backup"], 0);
+        let pushed = new.json(&["push"]);
+        let bytes = pushed["remotes"][0]["bytes"].as_u64().unwrap();
+        assert!(bytes < 100_000, "nothing is sent again: {pushed}");
+        assert_eq!(pushed["remotes"][0]["strangers"], serde_json::json!([]));
+        // It knows its own signature, whatever an old sheet says.
+        run(&new, &["verify", "--remote", "disk", "--level", "full"], 0);
+        // Who has the old sheet is told that somebody else goes on; who has the key alone reads on.
+        let bare = Place::with_repository();
+        let secret = new.path("secret.txt");
+        let mut args = vec!["ls", "latest", "--from", old.url()];
+        if encrypted {
+            let text = std::fs::read_to_string(old.place.path("bdr/disk.key")).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            std::fs::write(&secret, lines.collect::<Vec<_>>().join("\n")).unwrap();
+            args.extend(["--identity", secret.to_str().unwrap()]);
+        }
+        let seen = stdout(&bare.run(&args, 0));
+        assert!(seen.contains("new.txt"), "{seen}");
+        let mut all: Vec<&str> = vec!["list"];
+        all.extend(&args[2..]);
+        let all = bare.json(&all);
+        let all = all["snapshots"].as_array().unwrap().len();
+        assert!(
+            all >= 4,
+            "{all} snapshots: those of the old machine as well"
+        );
+        // A machine that has synced with the old one decides.
+        let sync = [
+            "sync",
+            "tree",
+            "--with",
+            &with,
+            "--from",
+            old.url(),
+            "--yes",
+        ];
+        let output = peer.bdr(&and(&sync).iter().map(String::as_str).collect::<Vec<_>>());
+        let output = { output }.output().unwrap();
+        assert!(
+            stderr(&output).contains("somebody else"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(!peer.tree().join("new.txt").exists());
+        peer.run(&["machines", "--forget", &with], 0);
+        let mut again: Vec<&str> = sync.to_vec();
+        args.iter().skip(4).for_each(|arg| again.push(arg));
+        peer.run(&again, 0);
+        assert!(peer.tree().join("new.txt").exists());
+        // If the old one was not gone after all, both are told, and nothing is lost.
+        old.place.write("old.txt", b"old\n");
+        old.place.run(&["backup"], 0);
+        let pushed = old.place.json(&["push"]);
+        assert_eq!(
+            pushed["remotes"][0]["strangers"].as_array().unwrap().len(),
+            1
+        );
+        new.write("newer.txt", b"newer\n");
+        new.run(&["backup"], 0);
+        let pushed = new.json(&["push"]);
+        assert_eq!(
+            pushed["remotes"][0]["strangers"].as_array().unwrap().len(),
+            1
+        );
+        assert!(stdout(&bare.run(&args, 0)).contains("newer.txt"));
+        let status = new.json(&["status"]);
+        assert_eq!(status["remotes"][0]["written_by_others"], 1, "{status}");
+    }
+}
+
+#[test]
+fn what_another_repository_pushed_is_not_gone_on_with() {
+    let old = Victim::new(false);
+    let new = machine();
+    new.run(&["remote", "add", "disk", old.url()], 0);
+    let said = stderr(&new.run(&["remote", "adopt", &id(&old.place), "--yes"], 2));
+    assert!(said.contains("another repository"), "{said}");
+}

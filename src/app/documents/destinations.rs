@@ -234,6 +234,29 @@ impl RemoteServicesDocument {
     }
 }
 
+/// `remote adopt`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteAdoptDocument {
+    /// Who this machine is from now on.
+    pub(crate) machine: String,
+    pub(crate) host: String,
+    /// Who it was; null if it had pushed nothing.
+    pub(crate) old: Option<String>,
+    pub(crate) dry_run: bool,
+    pub(crate) remotes: Vec<AdoptedDocument>,
+}
+
+/// What a machine that is gone has at a destination.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct AdoptedDocument {
+    pub(crate) name: String,
+    pub(crate) snapshots: u64,
+    /// Records that do not count, or cannot be read.
+    pub(crate) problems: Vec<String>,
+}
+
 /// `remote reset`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -34,10 +34,10 @@ pub(crate) use care::{
 pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use config::{ConfigDocument, ConfigExportDocument, ConfigValues};
 pub(crate) use destinations::{
-    RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteEraDocument,
-    RemoteIdentityDocument, RemoteKeyChangeDocument, RemoteKeyDocument, RemoteRecipientDocument,
-    RemoteResetDocument, RemoteServicesDocument, RemoteTestDocument, RemotesDocument,
-    RetentionDocument,
+    AdoptedDocument, RemoteAddDocument, RemoteAdoptDocument, RemoteChangeDocument, RemoteDocument,
+    RemoteEraDocument, RemoteIdentityDocument, RemoteKeyChangeDocument, RemoteKeyDocument,
+    RemoteRecipientDocument, RemoteResetDocument, RemoteServicesDocument, RemoteTestDocument,
+    RemotesDocument, RetentionDocument,
 };
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{

@@ -62,6 +62,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.push/1", of::<PushDocument>()),
         ("bdr.redo/1", of::<UndoDocument>()),
         ("bdr.remote.add/1", of::<RemoteAddDocument>()),
+        ("bdr.remote.adopt/1", of::<RemoteAdoptDocument>()),
         ("bdr.remote.change/1", of::<RemoteChangeDocument>()),
         ("bdr.remote.key.change/1", of::<RemoteKeyChangeDocument>()),
         ("bdr.remote.key.show/1", of::<RemoteKeyDocument>()),

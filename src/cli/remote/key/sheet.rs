@@ -29,14 +29,9 @@ pub(super) fn text(cx: &Context, remote: &Remote, keys: &[&Generated], ink: Ink)
     );
     text.push_str(&format!("  destination  {}\n", remote.url));
     text.push_str(&format!("  machine      {}", cx.host));
-    match machine(cx) {
-        Some(machine) => {
-            text.push_str(&format!(", {}\n", machine.id));
-            if let Some(signer) = machine.signer() {
-                text.push_str("\nWhat it pushes is signed; bdr and Python compare, if this line is in the file:\n\n");
-                text.push_str(&format!("{}\n\n", signer.of_machine(machine.id)));
-            }
-        }
+    let machine = machine(cx);
+    match &machine {
+        Some(machine) => text.push_str(&format!(", {}\n", machine.id)),
         None => text.push('\n'),
     }
     for (number, key) in keys.iter().enumerate() {
@@ -44,6 +39,13 @@ pub(super) fn text(cx: &Context, remote: &Remote, keys: &[&Generated], ink: Ink)
             text.push_str(&format!("\nKEY {} OF {}\n", number + 1, keys.len()));
         }
         text.push_str(&one(key, ink));
+    }
+    if let Some((machine, signer)) = machine.and_then(|one| Some((one.id, one.signer()?))) {
+        text.push_str(&format!(
+            "\nWhat this machine pushes is signed. bdr and Python believe nothing else, if\n\
+             the file with the key has this line as well:\n\n{}\n",
+            signer.of_machine(machine)
+        ));
     }
     text.push_str(&back(cx, remote, keys));
     text
