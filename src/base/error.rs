@@ -50,6 +50,9 @@ pub enum Error {
     },
     #[error("no repository at `{location}`")]
     NoRepository { location: String },
+    /// A destination shows no push of the machine that is asked for.
+    #[error("`{place}` shows no push of that machine")]
+    NothingPushed { place: String },
     /// The file system that holds the repository is not mounted.
     #[error("the disk with the repository `{location}` is away: {reason}")]
     Away { location: String, reason: String },
@@ -187,6 +190,9 @@ pub enum Error {
     Interrupted,
 }
 
+const NOTHING_PUSHED: &str = "bdr machines NAME says who pushes there; right after a push, what a store \
+     shows can be behind: run the same command again";
+
 impl Error {
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io {
@@ -238,7 +244,9 @@ impl Error {
             | Self::Tool { .. }
             | Self::Remote { .. }
             | Self::NoRoom { .. } => ErrorKind::Environment,
-            Self::NoRepository { .. } | Self::Away { .. } => ErrorKind::NoRepository,
+            Self::NoRepository { .. } | Self::NothingPushed { .. } | Self::Away { .. } => {
+                ErrorKind::NoRepository
+            }
             Self::Sealed { .. }
             | Self::NotARepository { .. }
             | Self::NewerFormat { .. }
@@ -271,6 +279,7 @@ impl Error {
             Self::Io { .. } => "io",
             Self::Storage { .. } => "storage",
             Self::NoRepository { .. } => "no-repository",
+            Self::NothingPushed { .. } => "nothing-pushed",
             Self::Away { .. } => "away",
             Self::NoRoom { .. } => "no-room",
             Self::Sealed { .. } => "sealed",
@@ -306,6 +315,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRepository { .. } => Some("bdr init".to_owned()),
+            Self::NothingPushed { .. } => Some(NOTHING_PUSHED.to_owned()),
             Self::Away { .. } => Some(
                 "plug it in or mount it, then run the same command again; if it is gone for good, choose another directory: bdr config set repository DIR"
                     .to_owned(),

@@ -113,6 +113,7 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
             "BACKUP_NOT_FOUND",
             Some("create_backup makes the first one"),
         ),
+        Error::NothingPushed { .. } => ("BACKUP_NOT_FOUND", None),
         Error::NoSuchSnapshot { .. } | Error::NoSnapshotBefore { .. } | Error::Ambiguous { .. } => {
             ("BACKUP_NOT_FOUND", Some("list_backups"))
         }

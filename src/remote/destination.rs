@@ -195,6 +195,13 @@ impl Destination {
         Ok(found)
     }
 
+    /// Returns true if the record of a push is there, whatever a listing says.
+    pub(super) fn has_push(&self, push: (u64, Id)) -> Result<bool> {
+        let size = self.store.size(&self.key(&push_name(push.0, push.1)));
+        let size = size.map_err(|e| self.failed("read from", &e))?;
+        Ok(size.is_some())
+    }
+
     /// Reads what the record of a push says in the clear, and the rest as it is.
     ///
     /// # Errors

@@ -126,8 +126,8 @@ pub fn open(
     cache: &Path,
 ) -> Result<(Repository, Arc<RemoteStorage>)> {
     let held = destination.held(&mut identities)?;
-    let held = held.ok_or_else(|| Error::NoRepository {
-        location: destination.place().to_owned(),
+    let held = held.ok_or_else(|| Error::NothingPushed {
+        place: destination.place().to_owned(),
     })?;
     let problems: Vec<(String, String)> = held
         .problems

@@ -228,7 +228,10 @@ impl Run<'_> {
         let found = self.destination.pushes(after)?;
         let pending = self.ledger.pending();
         if let Some(pending) = pending {
-            if found.contains(&(pending.number, pending.id)) {
+            // Asked for by its name, too: a listing may be behind, and a second record of that number
+            // would look like one of another machine.
+            let push = (pending.number, pending.id);
+            if found.contains(&push) || self.destination.has_push(push)? {
                 self.ledger.finish(pending)?;
                 self.ledger.forget_written();
             } else {

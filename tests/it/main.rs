@@ -14,6 +14,7 @@ mod trust;
 
 mod architecture;
 mod backup;
+mod behind;
 mod bound;
 mod budget;
 #[cfg(target_os = "linux")]

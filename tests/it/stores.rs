@@ -11,7 +11,11 @@ use bdr::disk::store::{
 use proptest::prelude::*;
 
 #[cfg(feature = "remote")]
+mod disturbed;
+#[cfg(feature = "remote")]
 mod faults;
+#[cfg(feature = "remote")]
+mod proxy;
 #[cfg(feature = "remote")]
 mod servers;
 #[cfg(feature = "remote")]

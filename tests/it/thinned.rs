@@ -27,13 +27,13 @@ use crate::pushed::{Far, configured, copy_tree};
 use crate::support::cli::{stderr, stdout};
 use crate::support::{Object, Place, assert_same, noise, now, picture};
 
-type Picture = BTreeMap<PathBuf, Object>;
+pub(crate) type Picture = BTreeMap<PathBuf, Object>;
 
 fn zone(time: DateTime<Utc>) -> NaiveDateTime {
     time.naive_utc()
 }
 
-fn last(count: u32) -> Policy {
+pub(crate) fn last(count: u32) -> Policy {
     Policy {
         last: count,
         guard_within: TimeDelta::hours(1),
@@ -41,18 +41,18 @@ fn last(count: u32) -> Policy {
     }
 }
 
-fn day(days: i64) -> DateTime<Utc> {
+pub(crate) fn day(days: i64) -> DateTime<Utc> {
     now() + TimeDelta::days(days) + TimeDelta::minutes(1)
 }
 
 /// How to prune in a test.
-struct How {
-    policy: Option<Policy>,
-    at: DateTime<Utc>,
-    key: bool,
+pub(crate) struct How {
+    pub(crate) policy: Option<Policy>,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) key: bool,
 }
 
-fn prune(
+pub(crate) fn prune(
     far: &Far,
     place: &Place,
     repo: &Repository,
@@ -95,17 +95,17 @@ fn prune(
 }
 
 /// A workspace whose backups are known by what was in it.
-struct History {
-    place: Place,
-    repo: Repository,
-    far: Far,
-    pictures: BTreeMap<SnapshotId, Picture>,
-    day: i64,
+pub(crate) struct History {
+    pub(crate) place: Place,
+    pub(crate) repo: Repository,
+    pub(crate) far: Far,
+    pub(crate) pictures: BTreeMap<SnapshotId, Picture>,
+    pub(crate) day: i64,
     seed: u64,
 }
 
 impl History {
-    fn new(manners: Manners, encrypted: bool, seed: u64) -> Self {
+    pub(crate) fn new(manners: Manners, encrypted: bool, seed: u64) -> Self {
         let place = Place::new();
         place.write("plain.txt", b"hello");
         place.write("big.log", &b"0123456789abcdef\n".repeat(2000));
@@ -120,7 +120,7 @@ impl History {
         }
     }
 
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         // SplitMix64: the same history for the same seed, wherever it is run.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.seed;
@@ -129,7 +129,7 @@ impl History {
         usize::try_from((z ^ (z >> 31)) % most as u64).unwrap()
     }
 
-    fn backup(&mut self, trigger: Trigger, full: bool) -> SnapshotId {
+    pub(crate) fn backup(&mut self, trigger: Trigger, full: bool) -> SnapshotId {
         self.day += 1;
         let mut options = BackupOptions::new(trigger, day(self.day));
         options.full = full;
@@ -139,14 +139,14 @@ impl History {
         id
     }
 
-    fn push(&self) -> bdr::remote::push::PushReport {
+    pub(crate) fn push(&self) -> bdr::remote::push::PushReport {
         let at = day(self.day) + TimeDelta::minutes(30);
         self.far
             .push_at(&self.place, &self.repo, false, at)
             .unwrap()
     }
 
-    fn prune(&self, policy: Policy) -> (Plan, PruneReport) {
+    pub(crate) fn prune(&self, policy: Policy) -> (Plan, PruneReport) {
         self.prune_with(Some(policy), false)
     }
 
@@ -168,14 +168,14 @@ impl History {
     }
 
     /// Snapshots that a reader with the key finds there.
-    fn there(&self) -> BTreeSet<SnapshotId> {
+    pub(crate) fn there(&self) -> BTreeSet<SnapshotId> {
         let (there, _bare) = self.far.read(&self.place);
         there.snapshots().unwrap().iter().map(|s| s.id).collect()
     }
 
     /// Everything there can be restored as it was, by a reader who has only the key; and an observer
     /// without one finds all objects of all records.
-    fn check(&self, what: &str) {
+    pub(crate) fn check(&self, what: &str) {
         let (there, _bare) = self.far.read(&self.place);
         let report = verify(&there, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
         assert_eq!(report.damage.len(), 0, "{what}: {:?}", report.damage);
@@ -193,7 +193,7 @@ impl History {
     }
 
     /// Nothing is there that nobody needs: judged by listings, not by what prune notes.
-    fn check_nothing_spare(&self, what: &str) {
+    pub(crate) fn check_nothing_spare(&self, what: &str) {
         let destination = self.far.destination(&self.place);
         let report = check(&destination, CheckLevel::Listed, None, &NullMonitor).unwrap();
         assert_eq!(report.unnamed, 0, "{what}");

@@ -1,6 +1,6 @@
 //! For tests: a store in memory, and one that breaks at any request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -216,6 +216,8 @@ pub enum Fate {
     Lost(Trouble),
     /// It is carried out, and the answer never arrives.
     Unanswered(Trouble),
+    /// It is carried out twice, and what the second says is the answer.
+    Twice,
 }
 
 #[derive(Default)]
@@ -227,18 +229,69 @@ struct Plan {
     rest: Option<(usize, Fate)>,
 }
 
+/// What listings show: the state of some changes ago.
+#[derive(Default)]
+struct Behind {
+    changes: usize,
+    past: VecDeque<BTreeMap<String, u64>>,
+}
+
 /// Wraps a store so that chosen requests fail. Requests are counted from 0 since the last plan.
 /// Clones share the plan.
 #[derive(Clone)]
 pub struct Trial {
     inner: Arc<dyn Store>,
     plan: Arc<Mutex<Plan>>,
+    behind: Arc<Mutex<Behind>>,
 }
+
+/// How many changes are remembered for listings that are behind.
+const PAST: usize = 100;
 
 impl Trial {
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        let plan = Arc::default();
-        Self { inner, plan }
+        let (plan, behind) = (Arc::default(), Arc::default());
+        Self {
+            inner,
+            plan,
+            behind,
+        }
+    }
+
+    /// Listings show the state of that many changes ago. (Changes count from the first call on.)
+    pub fn lag(&self, changes: usize) {
+        let mut behind = lock(&self.behind);
+        behind.changes = changes;
+        if behind.past.is_empty() {
+            behind.past.extend(self.listed());
+        }
+    }
+
+    fn listed(&self) -> Option<BTreeMap<String, u64>> {
+        let mut all = BTreeMap::new();
+        let listed = self.inner.list("", None, &mut |object| {
+            all.insert(object.key, object.bytes);
+            ControlFlow::Continue(())
+        });
+        listed.is_ok().then_some(all)
+    }
+
+    /// Remembers what is there before a change.
+    fn changing(&self) {
+        let mut behind = lock(&self.behind);
+        if !behind.past.is_empty() {
+            behind.past.extend(self.listed());
+            let spare = behind.past.len().saturating_sub(PAST);
+            behind.past.drain(..spare);
+        }
+    }
+
+    /// Returns the state that a listing shows, `None` for that of now.
+    fn shown(&self) -> Option<BTreeMap<String, u64>> {
+        let behind = lock(&self.behind);
+        let changes = behind.changes.min(behind.past.len());
+        let at = behind.past.len() - changes;
+        behind.past.get(at).filter(|_| changes > 0).cloned()
     }
 
     /// Lets everything through again, and counts from 0.
@@ -272,7 +325,11 @@ impl Trial {
         lock(&self.plan).log.clone()
     }
 
-    fn ask<T>(&self, what: String, carry_out: impl FnOnce() -> StoreResult<T>) -> StoreResult<T> {
+    fn ask<T>(
+        &self,
+        what: String,
+        mut carry_out: impl FnMut() -> StoreResult<T>,
+    ) -> StoreResult<T> {
         let fate = {
             let mut plan = lock(&self.plan);
             let number = plan.log.len();
@@ -290,6 +347,10 @@ impl Trial {
                 let _ = carry_out();
                 Err(StoreError::new(trouble, "unanswered (test)"))
             }
+            Some(Fate::Twice) => {
+                let _ = carry_out();
+                carry_out()
+            }
             None => carry_out(),
         };
         crash::after();
@@ -303,11 +364,12 @@ impl Store for Trial {
     }
 
     fn put(&self, key: &str, bytes: &[u8], how: Write) -> StoreResult<()> {
+        self.changing();
         self.ask(format!("put {key}"), || self.inner.put(key, bytes, how))
     }
 
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>> {
-        self.ask(format!("get {key}"), || self.inner.get(key, range))
+        self.ask(format!("get {key}"), || self.inner.get(key, range.clone()))
     }
 
     fn size(&self, key: &str) -> StoreResult<Option<u64>> {
@@ -320,7 +382,21 @@ impl Store for Trial {
         after: Option<&str>,
         each: &mut dyn FnMut(Object) -> ControlFlow<()>,
     ) -> StoreResult<()> {
-        let list = || self.inner.list(prefix, after, each);
+        let shown = self.shown();
+        let list = || match &shown {
+            None => self.inner.list(prefix, after, each),
+            Some(shown) => {
+                let objects = shown.iter().filter(|(key, _)| {
+                    key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
+                });
+                let mut objects = objects.map(|(key, bytes)| Object {
+                    key: key.clone(),
+                    bytes: *bytes,
+                });
+                let _ = objects.try_for_each(&mut *each);
+                Ok(())
+            }
+        };
         self.ask(format!("list {prefix}"), list)
     }
 
@@ -341,6 +417,7 @@ impl Store for Trial {
     }
 
     fn remove(&self, key: &str) -> StoreResult<()> {
+        self.changing();
         self.ask(format!("remove {key}"), || self.inner.remove(key))
     }
 

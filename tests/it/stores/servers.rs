@@ -66,6 +66,17 @@ pub(super) fn facts(name: &str) -> Option<Value> {
     all.get(name).cloned()
 }
 
+/// Returns the port of a server that is there.
+pub(super) fn port(name: &str) -> u16 {
+    let facts = facts(name).unwrap();
+    let port = facts["port"].as_u64().map(|port| port.to_string());
+    let port = port.unwrap_or_else(|| {
+        let endpoint = text(&facts, "endpoint");
+        endpoint.rsplit(':').next().unwrap().to_owned()
+    });
+    port.parse().unwrap()
+}
+
 fn text(facts: &Value, name: &str) -> String {
     facts[name].as_str().unwrap().to_owned()
 }
