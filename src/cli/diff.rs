@@ -18,6 +18,7 @@ use crate::app::documents::DiffDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
+use crate::app::remotes::FromArgs;
 use crate::app::time;
 use crate::app::{mask, pager, patch, refs};
 
@@ -32,7 +33,8 @@ Examples:
   bdr diff -p notes.md         what changed in a file
   bdr diff latest~1 latest
   bdr diff 3f2a:notes.md
-  bdr diff --at yesterday docs")]
+  bdr diff --at yesterday docs
+  bdr diff --from nas --machine laptop latest~1 latest")]
 pub(crate) struct DiffArgs {
     /// Older snapshot (id, `latest`, `latest~2`, `latest:full`), newer snapshot (without it, the current files), then paths
     #[arg(value_name = "A] [B] [PATH", value_hint = clap::ValueHint::AnyPath)]
@@ -46,6 +48,8 @@ pub(crate) struct DiffArgs {
     /// List the files inside `.git` too, instead of the branches that moved
     #[arg(long)]
     files: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 struct Sides<'a> {
@@ -131,10 +135,24 @@ fn places(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<Vec<Root
     Ok(all)
 }
 
+/// Refuses to take this machine's files for another's.
+fn check_machine(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<(), Failure> {
+    let is_other = cx.far.is_some() && bdr::repo::id_at(&cx.places.repository) != Some(repo.id());
+    match is_other && sides.b.is_none() {
+        true => Err(Failure::usage(
+            "the current files are those of this machine, not of the one whose backups these are",
+            "name two snapshots: bdr diff --from NAME A B; or see what a restore would do: bdr restore --from NAME --dry-run",
+        )),
+        false => Ok(()),
+    }
+}
+
 pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
+    let cx = &args.from.see(cx)?;
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let mut sides = args.sides(cx, &snapshots)?;
+    check_machine(cx, &repo, &sides)?;
     let places = places(cx, &repo, &sides)?;
     let wanted = |root: &str, path: &RepoPath| {
         let mut places = places.iter();

@@ -416,6 +416,11 @@ impl Protected {
         self.begin.id
     }
 
+    /// Returns the repository in which it was saved.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repo
+    }
+
     /// Returns what the command may change although it was not captured.
     pub fn not_captured(&self) -> &[PathNote] {
         &self.begin.not_captured

@@ -33,11 +33,11 @@ use crate::repo::under_way::UnderWay;
 pub(crate) enum Licence<'a> {
     /// The state before is in a snapshot.
     Saved(&'a Protected),
-    /// Only new names below a directory that was empty or missing; `durable` unless it is a scratch
-    /// directory.
+    /// Only new names below a directory that was empty or missing.
     NothingThere {
-        /// Sync what was written before reporting success.
-        durable: bool,
+        /// Notes where it is written, and that is on disk before it reports success; `None` for a
+        /// scratch directory.
+        own: Option<&'a Repository>,
     },
 }
 
@@ -155,7 +155,12 @@ pub(crate) fn apply(
         Licence::Saved(protected) if protected.is_in_place() => Fidelity::InPlace,
         _ => Fidelity::Elsewhere,
     };
-    let durable = !matches!(licence, Licence::NothingThere { durable: false });
+    // What is restored may be from elsewhere: that it is being written is noted here.
+    let own = match licence {
+        Licence::Saved(protected) => Some(protected.repository()),
+        Licence::NothingThere { own } => *own,
+    };
+    let durable = own.is_some();
     let (mut unsaved, mut narrowed) = (Vec::new(), None);
     if let Licence::Saved(protected) = licence {
         (unsaved, narrowed) = without_unsaved(work, protected);
@@ -187,7 +192,7 @@ pub(crate) fn apply(
     // Before the first change, because this reads the times to restore.
     let neutral = neutral_dirs(work, &mut run.targets);
     let opened = open_dirs(work, &mut run.targets);
-    let _under_way = durable.then(|| UnderWay::begin(repo, parents(work)));
+    let _under_way = own.map(|own| UnderWay::begin(own, parents(work)));
     run.remove(Act::Clear, &HashSet::new());
     let dirs = run.make_dirs();
     let made = dirs.len() as u64;

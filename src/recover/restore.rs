@@ -378,7 +378,7 @@ pub fn apply(
     }
     let mut opened = Opened::again(&plan.closed);
     let applied = if options.target.is_some() && !plan.needs_snapshot {
-        let durable = Licence::NothingThere { durable: true };
+        let durable = Licence::NothingThere { own: Some(own) };
         apply::apply(repo, &plan.work, &durable, monitor)?
     } else {
         let mut backup = BackupOptions::new(Trigger::Restore, options.now);

@@ -115,6 +115,31 @@ fn brings_both_back(name: &str) {
         run(&third, &server, &[&target[..], &at].concat());
         assert_same(before, &picture(&out.join("tree")), name);
     }
+    // What the first did comes into a source of the third, too. Not all of its odd files can.
+    let (id, _, _, key) = &lost[0];
+    third.init();
+    let identity = third.path("key.txt");
+    std::fs::write(&identity, key).unwrap();
+    let identity = identity.to_str().unwrap();
+    let sync = [
+        "sync",
+        "tree",
+        "--with",
+        id,
+        "--from",
+        &server.url,
+        "--yes",
+        "--identity",
+        identity,
+    ];
+    let output = with(&third, &server, &sync).output().unwrap();
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{name}: {}",
+        stderr(&output)
+    );
+    let synced = std::fs::read(third.tree().join("own")).unwrap();
+    assert_eq!(synced, [0; 1000], "{name}");
     let whole = ["verify", "--remote", &server.url, "--machine", &lost[0].0];
     run(&third, &server, &whole);
 }

@@ -532,3 +532,25 @@ fn what_another_repository_pushed_is_not_gone_on_with() {
     let said = stderr(&new.run(&["remote", "adopt", &id(&old.place), "--yes"], 2));
     assert!(said.contains("another repository"), "{said}");
 }
+
+#[test]
+fn snapshots_at_a_destination_are_compared_and_never_with_the_files_of_another_machine() {
+    let victim = Victim::new(false);
+    victim.place.write("mine.txt", b"mine, and more\n");
+    victim.place.write("new.txt", b"new\n");
+    victim.place.run(&["backup"], 0);
+    victim.place.run(&["push"], 0);
+    let bare = Place::with_repository();
+    let two = ["diff", "latest~1", "latest", "--from", victim.url()];
+    let said = stdout(&bare.run(&two, 0));
+    assert!(said.contains("+ ") && said.contains("new.txt"), "{said}");
+    let said = stderr(&bare.run(&["diff", "latest", "--from", victim.url()], 2));
+    assert!(said.contains("name two snapshots"), "{said}");
+    // With the machine's own, the current files are its own.
+    victim.place.write("later.txt", b"later\n");
+    let said = stdout(&victim.place.run(&["diff", "latest", "--from", "disk"], 0));
+    assert!(
+        said.contains("later.txt") && !said.contains("new.txt"),
+        "{said}"
+    );
+}

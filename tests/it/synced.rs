@@ -640,3 +640,143 @@ fn synced(
         }
     }
 }
+
+/// Killed at any call that changes something, a sync leaves each file as it was or as it should be; the
+/// next one completes it, or an undo takes back what was done.
+#[test]
+fn a_sync_that_is_killed_is_completed_or_taken_back() {
+    let text = "one\ntwo\nthree\nfour\n";
+    let two = Two::with(&[
+        ("a", "1\n"),
+        ("d/gone", "1\n"),
+        ("text", text),
+        ("c", "0\n"),
+    ]);
+    two.turn(0, 0);
+    two.write(1, "a", "2\n");
+    two.write(1, "new/deep", "2\n");
+    two.write(1, "text", "ONE\ntwo\nthree\nfour\n");
+    two.write(1, "c", "of b\n");
+    two.remove(1, "d/gone");
+    two.push(1);
+    two.write(0, "text", "one\ntwo\nthree\nFOUR\n");
+    two.write(0, "c", "of a\n");
+    two.write(0, "mine", "1\n");
+    let place = &two.machines[0];
+    place.run(&["backup"], 0);
+    let newest = |place: &Place| {
+        let log = place.json(&["log"]);
+        let operations = log["operations"].as_array().unwrap().iter();
+        let mut syncs = operations.filter(|one| one["kind"] == "sync");
+        syncs.next().unwrap()["id"].clone()
+    };
+    let begun = newest(place);
+    let before = two.files(0);
+    let saved = tempfile::tempdir().unwrap();
+    let run = |program: &str, args: &[&std::ffi::OsStr]| {
+        let done = std::process::Command::new(program).args(args).status();
+        assert!(done.unwrap().success(), "{program} {args:?}");
+    };
+    let dirs = ["tree", "bdr", "home"];
+    for dir in dirs {
+        let (from, to) = (place.path(dir), saved.path().join(dir));
+        run("cp", &["-a".as_ref(), from.as_ref(), to.as_ref()]);
+    }
+    let put_back = || {
+        for dir in dirs {
+            let (from, to) = (saved.path().join(dir), place.path(dir));
+            run("chmod", &["-R".as_ref(), "u+w".as_ref(), to.as_ref()]);
+            run("rm", &["-rf".as_ref(), to.as_ref()]);
+            run("cp", &["-a".as_ref(), from.as_ref(), to.as_ref()]);
+        }
+    };
+    two.sync(0, 3);
+    let after = two.files(0);
+    let args = ["sync", "tree", "--with", &two.ids[1], "--yes"];
+    let calls =
+        "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync";
+    let mut killed = 0;
+    for n in 1.. {
+        put_back();
+        match killed_at(place, calls, n, &args) {
+            None => return,
+            Some(false) => break,
+            Some(true) => killed += 1,
+        }
+        let now = two.files(0);
+        for (name, text) in &now {
+            let is_ours = name.contains(".bdr-tmp") || name.contains(".bdr-");
+            let known = [before.get(name), after.get(name)];
+            assert!(
+                is_ours || known.contains(&Some(text)),
+                "{n}: {name}: {text}"
+            );
+        }
+        let lost = before.keys().filter(|name| !now.contains_key(*name));
+        let lost: Vec<_> = lost.filter(|name| after.contains_key(*name)).collect();
+        assert!(lost.is_empty(), "{n}: {lost:?}");
+        if n % 2 == 0 {
+            // Nothing may have been done yet.
+            if newest(place) != begun {
+                place.run(&["undo", "--yes"], 0);
+                assert_eq!(two.files(0), before, "{n}");
+            }
+        }
+        let again = two.sync(0, 3);
+        assert_eq!(again["problems"], serde_json::json!([]), "{n}");
+        assert_eq!(two.files(0), after, "{n}");
+        place.run(&["verify"], 0);
+    }
+    assert!(killed > 10, "{killed} calls");
+}
+
+/// The same for files that come back from a destination: nothing half written stays.
+#[test]
+fn a_restore_from_a_destination_that_is_killed_is_completed_by_the_next() {
+    let two = Two::with(&[("a", "1\n"), ("d/b", "1\n"), ("e", "1\n")]);
+    let place = &two.machines[0];
+    let before = two.files(0);
+    let args = ["restore", "latest", "--from", "disk", "--yes"];
+    let calls = "rename,renameat,renameat2,link,linkat,unlink,unlinkat,fsync,fdatasync";
+    let mut killed = 0;
+    for n in 1.. {
+        two.write(0, "a", "2\n");
+        let _ = std::fs::remove_dir_all(place.tree().join("d"));
+        match killed_at(place, calls, n, &args) {
+            None => return,
+            Some(false) => break,
+            Some(true) => killed += 1,
+        }
+        place.run(&args, 0);
+        assert_eq!(two.files(0), before, "{n}");
+    }
+    assert!(killed > 10, "{killed} calls");
+}
+
+/// Runs bdr and kills it at the N-th of some calls; false if it made fewer. `None`, and a line, where that
+/// cannot be done.
+fn killed_at(place: &Place, calls: &str, n: usize, args: &[&str]) -> Option<bool> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let bdr = place.bdr(args);
+    let mut strace = std::process::Command::new("strace");
+    strace
+        .args(["-f", "-b", "execve", "-qq", "-o", "/dev/null"])
+        .arg(format!("-etrace={calls}"))
+        .arg(format!("-einject={calls}:signal=KILL:when={n}"))
+        .arg(bdr.get_program())
+        .args(args)
+        .current_dir(place.tree())
+        .env_clear();
+    let set = bdr
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let Ok(output) = strace.envs(set).env("BDR_BACKGROUND", "0").output() else {
+        println!("SKIPPED: there is no strace");
+        return None;
+    };
+    if stderr(&output).contains("PTRACE") {
+        println!("SKIPPED: strace may not trace here");
+        return None;
+    }
+    Some(output.status.signal() == Some(9) || output.status.code() == Some(137))
+}

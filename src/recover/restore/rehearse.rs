@@ -43,7 +43,7 @@ pub(crate) fn rehearse(
         agent: None,
     };
     let plan = plan_anywhere(repo, snapshot, &options, monitor)?;
-    let scratch_only = Licence::NothingThere { durable: false };
+    let scratch_only = Licence::NothingThere { own: None };
     let applied = apply::apply(repo, &plan.work, &scratch_only, monitor)?;
     // Copies do not get special bits and labels; they belong to whoever runs the drill.
     let mut problems = applied.problems;
