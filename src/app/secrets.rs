@@ -251,6 +251,65 @@ pub(crate) fn keep(
     Ok(shown)
 }
 
+/// Moves the secret keys of a destination to one of the two places; returns their public halves, and
+/// what messages call the place.
+pub(crate) fn shift(
+    cx: &Context,
+    remote: &Remote,
+    to: Place,
+) -> Result<(Vec<String>, String), Failure> {
+    let path = key_file(cx, &remote.name);
+    let shown = match to {
+        Place::Keychain => "the keychain".to_owned(),
+        Place::File => cx.shown_absolute(&path),
+    };
+    let all = all(cx, &remote.name);
+    let moving: Vec<&Secret> = all.iter().filter(|secret| secret.place != to).collect();
+    if moving.is_empty() {
+        return Ok((Vec::new(), shown));
+    }
+    // First where they are to be, and read back; only then not where they were.
+    for secret in &moving {
+        match to {
+            Place::Keychain => keep_in_keychain(&secret.key)?,
+            Place::File => drop(keep_in_file(cx, remote, &secret.key)?),
+        }
+    }
+    let keys: Vec<String> = moving
+        .iter()
+        .map(|secret| secret.key.recipient.clone())
+        .collect();
+    let mut note = Note::read(cx, &remote.name);
+    for recipient in &keys {
+        if note.keys.iter().all(|key| key.recipient != *recipient) {
+            note.keys.push(KeyNote {
+                recipient: recipient.clone(),
+                made: cx.now,
+                in_keychain: false,
+                shown: None,
+                stored: None,
+            });
+        }
+    }
+    for key in &mut note.keys {
+        if keys.contains(&key.recipient) {
+            key.in_keychain = to == Place::Keychain;
+        }
+    }
+    note.write(cx, &remote.name)?;
+    match to {
+        // It had nothing that bdr could not read, so all of it is in the keychain.
+        Place::Keychain => fsutil::remove_file(&path).context("remove", &path)?,
+        Place::File => {
+            for recipient in &keys {
+                // What stays there is a copy.
+                let _ = keychain::erase(&entry(recipient));
+            }
+        }
+    }
+    Ok((keys, shown))
+}
+
 /// Forgets locked identities that an earlier destination of that name had, for other keys.
 pub(crate) fn leave_other_keys(cx: &Context, remote: &Remote) -> Result<(), Failure> {
     let mut note = Note::read(cx, &remote.name);

@@ -7,7 +7,7 @@ use std::io::{Read, Seek, Write as _};
 
 use age::armor::ArmoredReader;
 use age::secrecy::{ExposeSecret as _, SecretString};
-use age::{DecryptError, scrypt, x25519};
+use age::{DecryptError, scrypt, tag, tagpq, x25519};
 use bech32::{Bech32, Hrp};
 use zeroize::Zeroizing;
 
@@ -51,10 +51,11 @@ pub struct To {
 }
 
 impl Encryption {
-    /// Parses recipients: `age1…`, and with SSH keys built in `ssh-ed25519 …` and `ssh-rsa …`.
+    /// Parses recipients: `age1…`, also of hardware keys (`age1tag1…`, `age1tagpq1…`), and with SSH keys
+    /// built in `ssh-ed25519 …` and `ssh-rsa …`.
     ///
     /// # Errors
-    /// One is none, or there are none.
+    /// One is none, there are none, or nothing can be for all of them at once.
     pub fn to(recipients: &[String]) -> Result<Self> {
         if recipients.is_empty() {
             return Err(Error::invalid(
@@ -63,8 +64,16 @@ impl Encryption {
             ));
         }
         let parsed = recipients.iter().map(|text| parse_recipient(text));
+        let parsed: Vec<AnyRecipient> = parsed.collect::<Result<_>>()?;
+        // A key that also holds against quantum computers refuses to be beside one that does not.
+        if parsed.len() > 1 && encrypt(&parsed, b"").is_err() {
+            return Err(Error::invalid(
+                "nothing can be encrypted to all of these recipients at once",
+                Some("age1tagpq1… goes only with others of its kind"),
+            ));
+        }
         Ok(Self::Age(To {
-            recipients: parsed.collect::<Result<_>>()?,
+            recipients: parsed,
             names: recipients.to_vec(),
             before: Vec::new(),
             is_new: false,
@@ -143,6 +152,12 @@ fn parse_recipient(text: &str) -> Result<AnyRecipient> {
     if let Ok(recipient) = text.parse::<x25519::Recipient>() {
         return Ok(Box::new(recipient));
     }
+    if let Ok(recipient) = text.parse::<tag::Recipient>() {
+        return Ok(Box::new(recipient));
+    }
+    if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
+        return Ok(Box::new(recipient));
+    }
     #[cfg(feature = "ssh-keys")]
     if let Ok(recipient) = text.parse::<age::ssh::Recipient>() {
         return Ok(Box::new(recipient));
@@ -165,6 +180,12 @@ fn parse_recipient(text: &str) -> Result<AnyRecipient> {
         false => format!("`{shown}…` is no recipient"),
     };
     Err(Error::invalid(message, Some(hint)))
+}
+
+/// Returns true if the secret half is in a piece of hardware: bdr itself cannot use it, `age` with its
+/// plug-in does.
+pub fn is_in_hardware(recipient: &str) -> bool {
+    recipient.starts_with("age1tag")
 }
 
 /// What opens objects, and what is known of who wrote them.

@@ -1079,7 +1079,7 @@ fn a_key_can_be_in_the_keychain() {
         std::fs::create_dir(dir).unwrap();
     }
     let script = format!(
-        "#!/bin/sh\ncase $1 in store) eval \"n=\\${{$#}}\"; cat >'{0}'/$n ;; lookup) eval \"n=\\${{$#}}\"; cat '{0}'/$n 2>/dev/null ;; clear) ;; esac\n",
+        "#!/bin/sh\ncase $1 in store) eval \"n=\\${{$#}}\"; cat >'{0}'/$n ;; lookup) eval \"n=\\${{$#}}\"; cat '{0}'/$n 2>/dev/null ;; clear) eval \"n=\\${{$#}}\"; rm -f '{0}'/$n ;; esac\n",
         kept.display()
     );
     let tool = bin.join("secret-tool");
@@ -1109,6 +1109,18 @@ fn a_key_can_be_in_the_keychain() {
     assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
     let both = run(&["remote", "key", "show", "chain", "--secret"], 0);
     assert_eq!(both.lines().count(), 2, "{both}");
+    run(&["list", "--from", "chain"], 0);
+    // Into a file, and back.
+    run(&["remote", "key", "move", "chain", "--to", "keychain"], 2);
+    run(&["remote", "key", "move", "chain", "--to", "file"], 0);
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 0);
+    let file = std::fs::read_to_string(place.path("bdr/chain.key")).unwrap();
+    assert!(both.lines().all(|line| file.contains(line)), "{file}");
+    run(&["list", "--from", "chain"], 0);
+    let said = run(&["remote", "key", "move", "chain", "--to", "keychain"], 0);
+    assert!(said.contains("2 secret keys"), "{said}");
+    assert!(!place.path("bdr/chain.key").exists());
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
     run(&["list", "--from", "chain"], 0);
     let said = run(&["remote", "remove", "chain"], 0);
     assert!(said.contains("keychain"), "{said}");
@@ -1311,4 +1323,62 @@ fn a_key_of_ssh_opens_what_it_was_given() {
             .run(&["remote", "key", "remove", "far", "ssh-ed"], 0);
         assert_eq!(machine.recipients().len(), 1);
     }
+}
+
+/// The secret half is in a piece of hardware, and bdr never sees it: it pushes, and says what it cannot do.
+#[test]
+fn a_key_in_hardware_is_a_recipient() {
+    use bech32::{Bech32, Hrp};
+    // A point of the curve P-256 (its generator), as such a key says it.
+    let point = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";
+    let bytes: Vec<u8> = (0..33)
+        .map(|at| u8::from_str_radix(&point[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let tag = bech32::encode::<Bech32>(Hrp::parse("age1tag").unwrap(), &bytes).unwrap();
+    let machine = Machine::new(&["--recipient", &tag]);
+    let other = Generated::new();
+    let said = stderr(
+        &machine
+            .place
+            .run(&["remote", "key", "add", "far", &other.recipient], 0),
+    );
+    assert!(!said.contains("no recipient"), "{said}");
+    let shown = machine.place.json(&["remote", "key", "show", "far"]);
+    let kinds: Vec<&str> = shown["recipients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["hardware", "age"], "{shown}");
+    machine.push();
+    // Either of them: the other one is at hand here.
+    let key = machine.place.path("other.txt");
+    std::fs::write(&key, &*other.secret).unwrap();
+    let args = [
+        "ls",
+        "latest",
+        "--from",
+        "far",
+        "--identity",
+        key.to_str().unwrap(),
+    ];
+    assert!(stdout(&machine.place.run(&args, 0)).contains("plain.txt"));
+    // Alone, it is said that bdr cannot read it.
+    let far = machine.place.path("alone");
+    std::fs::create_dir(&far).unwrap();
+    let args = [
+        "remote",
+        "add",
+        "alone",
+        far.to_str().unwrap(),
+        "--recipient",
+        &tag,
+    ];
+    let said = stderr(&machine.place.run(&args, 0));
+    assert!(said.contains("plug-in"), "{said}");
+    let broken = tag.replace('q', "p");
+    machine
+        .place
+        .run(&["remote", "key", "add", "far", &broken], 2);
 }

@@ -93,7 +93,7 @@ impl RetentionDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RemoteRecipientDocument {
     pub(crate) recipient: String,
-    /// `age` or `ssh`.
+    /// `age`, `ssh`, or `hardware`.
     pub(crate) kind: &'static str,
     /// Whether the next push is for it.
     #[serde(rename = "current")]
@@ -166,6 +166,16 @@ pub(crate) struct RemoteKeyChangeDocument {
     pub(crate) identities: Vec<String>,
     pub(crate) opens_past: bool,
     pub(crate) kept: Option<String>,
+}
+
+/// `remote key move`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteKeyMoveDocument {
+    pub(crate) name: String,
+    /// Public halves.
+    pub(crate) moved: Vec<String>,
+    pub(crate) kept: String,
 }
 
 /// `remote list`.

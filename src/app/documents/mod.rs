@@ -36,8 +36,8 @@ pub(crate) use config::{ConfigDocument, ConfigExportDocument, ConfigValues};
 pub(crate) use destinations::{
     AdoptedDocument, RemoteAddDocument, RemoteAdoptDocument, RemoteChangeDocument, RemoteDocument,
     RemoteEraDocument, RemoteIdentityDocument, RemoteKeyChangeDocument, RemoteKeyDocument,
-    RemoteRecipientDocument, RemoteResetDocument, RemoteServicesDocument, RemoteTestDocument,
-    RemotesDocument, RetentionDocument,
+    RemoteKeyMoveDocument, RemoteRecipientDocument, RemoteResetDocument, RemoteServicesDocument,
+    RemoteTestDocument, RemotesDocument, RetentionDocument,
 };
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{

@@ -65,6 +65,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.remote.adopt/1", of::<RemoteAdoptDocument>()),
         ("bdr.remote.change/1", of::<RemoteChangeDocument>()),
         ("bdr.remote.key.change/1", of::<RemoteKeyChangeDocument>()),
+        ("bdr.remote.key.move/1", of::<RemoteKeyMoveDocument>()),
         ("bdr.remote.key.show/1", of::<RemoteKeyDocument>()),
         ("bdr.remote.list/1", of::<RemotesDocument>()),
         ("bdr.remote.reset/1", of::<RemoteResetDocument>()),

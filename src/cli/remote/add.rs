@@ -124,6 +124,7 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         // Checked before anything is written.
         Encryption::to(&args.recipient)?;
         remote.recipients.clone_from(&args.recipient);
+        key::warn_of_hardware(cx, &remote.recipients);
     }
     let wants_key = args.encrypt || args.passphrase || args.keychain;
     let needs_key = (location.service != Service::File || wants_key)

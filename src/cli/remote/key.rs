@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bdr::model::config::Remote;
-use bdr::remote::crypt::Generated;
+use bdr::remote::crypt::{Generated, is_in_hardware};
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
@@ -15,6 +15,7 @@ use crate::ui::prompt;
 use crate::ui::qr::Ink;
 
 mod change;
+mod moved;
 mod sheet;
 mod show;
 
@@ -39,6 +40,7 @@ enum What {
     Add(change::AddArgs),
     Remove(change::RemoveArgs),
     Rotate(change::RotateArgs),
+    Move(moved::MoveArgs),
 }
 
 pub(super) fn run(cx: &Context, args: &KeyCommandArgs) -> Result<u8, Failure> {
@@ -47,6 +49,7 @@ pub(super) fn run(cx: &Context, args: &KeyCommandArgs) -> Result<u8, Failure> {
         What::Add(args) => change::add(cx, args),
         What::Remove(args) => change::remove(cx, args),
         What::Rotate(args) => change::rotate(cx, args),
+        What::Move(args) => moved::run(cx, args),
     }
 }
 
@@ -75,6 +78,16 @@ fn at_hand(cx: &Context, name: &str, files: &[PathBuf]) -> Result<Vec<Generated>
         all.extend(Generated::all_of(&text)?);
     }
     Ok(all)
+}
+
+/// Says what bdr cannot do with a key in a piece of hardware, if nothing else opens what is pushed.
+pub(super) fn warn_of_hardware(cx: &Context, recipients: &[String]) {
+    if recipients.iter().all(|one| is_in_hardware(one)) {
+        cx.ui.warn(
+            "Only the hardware opens what is pushed, and only by `age` with its plug-in: recover.py \
+             can use that, bdr cannot. For bdr, add another key: --recipient age1…",
+        );
+    }
 }
 
 /// Asks for a new passphrase, unless it is given.

@@ -184,6 +184,7 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
     };
     change.added.push(recipient.clone());
     change.remote.recipients.push(recipient.clone());
+    Encryption::to(&change.remote.recipients)?;
     let keys = at_hand(cx, &remote.name, &args.how.key.identity)?;
     change.opens_past = at.is_none();
     let who = match &args.recipient {

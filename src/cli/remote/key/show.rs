@@ -2,7 +2,7 @@
 
 use bdr::base::path::show as shown;
 use bdr::model::config::Remote;
-use bdr::remote::crypt::Generated;
+use bdr::remote::crypt::{Generated, is_in_hardware};
 use bdr::remote::ledger::At;
 use clap::Args;
 
@@ -135,10 +135,10 @@ fn document(
         let own = secrets.iter().find(|secret| secret.key.recipient == *one);
         RemoteRecipientDocument {
             recipient: one.clone(),
-            kind: if one.starts_with("ssh-") {
-                "ssh"
-            } else {
-                "age"
+            kind: match (one.starts_with("ssh-"), is_in_hardware(one)) {
+                (true, _) => "ssh",
+                (_, true) => "hardware",
+                _ => "age",
             },
             is_current: remote.recipients.contains(one),
             secret: whereabouts(cx, note, one, own),
