@@ -1,6 +1,6 @@
 //! What a destination's own retention does not keep.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bdr::model::config::Remote;
 use bdr::model::retention::Policy;
@@ -44,7 +44,7 @@ pub(crate) fn prune_at(
     last.first.get_or_insert(cx.now);
     last.tried = Some(cx.now);
     let mut was_asked = false;
-    let done = try_prune(cx, repo, remote, wanted, |plan| {
+    let done = try_prune(cx, (repo, &dir), remote, wanted, |plan| {
         was_asked = true;
         agree(plan)
     });
@@ -62,12 +62,12 @@ pub(crate) fn prune_at(
 
 fn try_prune(
     cx: &Context,
-    repo: &Repository,
+    (repo, dir): (&Repository, &Path),
     remote: &Remote,
     wanted: &Wanted<'_>,
     agree: impl FnOnce(&Plan) -> Result<bool, Failure>,
 ) -> Result<(Plan, Option<PruneReport>), Failure> {
-    let (dir, at, machine, encryption) = pushed(cx, repo, remote)?;
+    let (machine, encryption) = pushed(cx, (repo, dir), remote)?;
     let keys = KeyArgs {
         identity: wanted.identity.to_vec(),
         passphrase_file: None,
@@ -82,9 +82,9 @@ fn try_prune(
         remote: remote.clone(),
     };
     let destination = Destination::new(far.store(cx)?, &remote.name, machine.id);
-    let mut ledger = Ledger::open(&dir, PATIENCE)?;
-    // A push may have ended meanwhile.
-    let mut at = At::read(&dir).unwrap_or(at);
+    let mut ledger = Ledger::open(dir, PATIENCE)?;
+    // Under the lock: a push may have ended meanwhile.
+    let mut at = At::read(dir).unwrap_or_default();
     let cache = cx.places.cache.join("remote").join(machine.id.to_string());
     let options = PruneOptions {
         push: PushOptions {
@@ -120,19 +120,18 @@ fn try_prune(
         at.newest = report.newest;
         at.snapshots = report.held;
         at.bytes = report.held_bytes;
-        let _ = at.write(&dir);
+        let _ = at.write(dir);
     }
     Ok((plan, Some(report)))
 }
 
-/// Returns what is known of a destination to which something was pushed, as it is configured now.
+/// Returns who pushed to a destination, and how, as it is configured now.
 fn pushed(
     cx: &Context,
-    repo: &Repository,
+    (repo, dir): (&Repository, &Path),
     remote: &Remote,
-) -> Result<(PathBuf, At, Machine, Encryption), Failure> {
-    let dir = directory(cx, repo.id()).join(&remote.name);
-    let at = At::read(&dir).filter(|at| at.number > 0 && at.url == remote.url);
+) -> Result<(Machine, Encryption), Failure> {
+    let at = At::read(dir).filter(|at| at.number > 0 && at.url == remote.url);
     let (Some(at), Some(machine)) = (at, Machine::known(&directory(cx, repo.id()))) else {
         return Err(Failure::usage(
             format!("this machine has pushed nothing to `{}` yet", remote.name),
@@ -154,7 +153,7 @@ fn pushed(
             &format!("bdr push {}", remote.name),
         ));
     }
-    Ok((dir, at, machine, encryption))
+    Ok((machine, encryption))
 }
 
 /// Prunes a destination by itself, if the configuration asks for it or something has waited: once a
