@@ -285,6 +285,9 @@ pub(crate) fn own_machine(cx: &Context) -> Option<Id> {
 /// How long to wait for another push to the same destination.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// More records of others are not remembered by name: who can write there could add any number.
+const STRANGERS: usize = 1000;
+
 /// Pushes to one destination, and remembers what came of it.
 pub(crate) fn push_to(
     cx: &Context,
@@ -303,7 +306,9 @@ pub(crate) fn push_to(
         at.newest = report.newest;
         at.snapshots = report.held;
         at.bytes = report.held_bytes;
-        at.strangers += report.strangers.len() as u64;
+        let room = STRANGERS.saturating_sub(at.strangers.len());
+        at.strangers
+            .extend(report.strangers.iter().take(room).cloned());
         if report.number.is_some() && at.is_for_others(&remote.recipients) {
             at.eras.push(Era {
                 since: at.number,

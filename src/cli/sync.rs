@@ -124,7 +124,7 @@ fn first_time(new: &Known, dry_run: bool) -> String {
         false => " It is remembered: what is signed otherwise is not taken.",
     };
     format!(
-        "{host} signs with {}; bdr machines shows the same there.{then}",
+        "{host} signs with {}: compare it with what bdr machines shows there.{then}",
         new.signer.fingerprint()
     )
 }

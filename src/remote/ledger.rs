@@ -190,9 +190,9 @@ pub struct At {
     /// Why the last push failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Records there that this machine has not signed.
-    #[serde(default)]
-    pub strangers: u64,
+    /// Records there that this machine has not signed, since a person looked last.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub strangers: BTreeSet<String>,
     /// For whom was pushed, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eras: Vec<Era>,

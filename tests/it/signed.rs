@@ -236,6 +236,42 @@ fn what_somebody_else_wrote_there_is_named_and_not_followed() {
     }
 }
 
+/// Whoever uses up the numbers of pushes takes nothing away: pushes go on below, and each reader who knows
+/// the signature finds them.
+#[test]
+fn a_record_with_the_last_number_stops_nothing() {
+    let victim = Victim::new(false);
+    let own = records(victim.disk.path(), &id(&victim.place))
+        .pop()
+        .unwrap();
+    let last = own.with_file_name("9999999999-01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    std::fs::copy(&own, &last).unwrap();
+    for n in 0..3 {
+        victim
+            .place
+            .write("later.txt", format!("later {n}\n").as_bytes());
+        victim.place.run(&["backup"], 0);
+        let pushed = victim.place.json(&["push"]);
+        assert_eq!(
+            pushed["remotes"][0]["strangers"].as_array().unwrap().len(),
+            1
+        );
+        let status = victim.place.json(&["status"]);
+        assert_eq!(status["remotes"][0]["written_by_others"], 1, "{status}");
+    }
+    let own = stdout(
+        &victim
+            .place
+            .run(&["cat", "latest:later.txt", "--from", "disk"], 0),
+    );
+    assert_eq!(own, "later 2\n");
+    victim.place.run(&["verify", "--remote", "disk"], 4);
+    std::fs::remove_file(last).unwrap();
+    victim.place.run(&["verify", "--remote", "disk"], 0);
+    let status = victim.place.json(&["status"]);
+    assert_eq!(status["remotes"][0]["written_by_others"], 0, "{status}");
+}
+
 #[test]
 fn a_record_that_was_changed_or_whose_signature_was_taken_off_does_not_count() {
     let victim = Victim::new(false);

@@ -66,7 +66,7 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
             behind: behind.len() as u64,
             behind_since: behind.iter().map(|summary| summary.time).min(),
             failed: at.failed,
-            strangers: at.strangers,
+            strangers: at.strangers.len() as u64,
             level: Known::read(&dir.join(&remote.name), &remote.url)
                 .map(|known| known.probed.level),
             pruner: Pruner::of(remote, pruned.as_ref()),
@@ -137,7 +137,7 @@ pub fn failing(config: &Config, dir: &Path, now: DateTime<Utc>) -> Vec<Trouble> 
             name: name.clone(),
             last: last.as_ref().and_then(|last| last.done),
         });
-        let foreign = foreign(name, at.strangers);
+        let foreign = foreign(name, at.strangers.len() as u64);
         let all = late.into_iter().chain(unpruned).chain(foreign);
         all.collect::<Vec<_>>()
     };

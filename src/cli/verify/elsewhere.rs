@@ -93,9 +93,11 @@ fn seen(cx: &Context, far: &Far, machine: Id) {
     let Some(dir) = own.map(|id| directory(cx, id).join(&far.remote.name)) else {
         return;
     };
-    if let Some(at) = At::read(&dir).filter(|at| at.strangers > 0 && at.url == far.remote.url) {
+    let at = At::read(&dir).filter(|at| at.url == far.remote.url);
+    if let Some(mut at) = at.filter(|at| !at.strangers.is_empty()) {
+        at.strangers.clear();
         // It is only what `bdr status` says.
-        let _ = At { strangers: 0, ..at }.write(&dir);
+        let _ = at.write(&dir);
     }
 }
 
