@@ -15,6 +15,7 @@ pub use why::{Why, is_text, masked, why};
 mod check;
 mod class;
 mod database;
+mod grams;
 mod inside;
 mod known;
 pub mod merge;
@@ -93,7 +94,7 @@ impl Profile {
 const CODE: &[&str] = &[
     "c", "h", "cc", "cpp", "hpp", "cs", "java", "js", "jsx", "mjs", "ts", "tsx", "py", "pyi", "rb",
     "go", "rs", "swift", "m", "mm", "cls", "php", "kt", "scala", "vue", "svelte", "lua", "pl",
-    "dart", "ex", "hs", "md", "markdown", "rst", "html",
+    "dart", "ex", "hs", "md", "markdown", "rst", "html", "css", "scss", "less",
 ];
 
 /// Returns how a file is written, by its name.
@@ -132,6 +133,11 @@ pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
     scan_mapped(name, text, profile, &map)
 }
 
+fn grams() -> &'static grams::Grams {
+    static GRAMS: std::sync::OnceLock<grams::Grams> = std::sync::OnceLock::new();
+    GRAMS.get_or_init(|| grams::Grams::new(phi::fours()))
+}
+
 /// Finds everything in a text; `map` says what of it is code, if that is known.
 fn scan_mapped(
     name: &[u8],
@@ -144,7 +150,7 @@ fn scan_mapped(
     if style.code && source::is_misnamed(name, text) {
         style.code = false;
     }
-    secrets::scan(text, style, &mut found);
+    let words = secrets::scan_noting(text, style, grams(), &mut found);
     if !found.is_empty()
         && let Some(map) = map()
     {
@@ -164,7 +170,7 @@ fn scan_mapped(
         }
     }
     if profile != Profile::Off {
-        phi::scan(name, text, profile == Profile::Strict, &mut secrets);
+        phi::scan(name, text, &words, profile == Profile::Strict, &mut secrets);
     }
     if profile != Profile::Strict {
         // Numbers that documentation uses; some were never given out.
@@ -193,7 +199,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 7;
+pub const DETECTORS: u32 = 8;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {
@@ -228,13 +234,8 @@ impl Rules {
 
     /// Returns true if a file may be stored as it is.
     pub fn allows_path(&self, path: &[u8]) -> bool {
-        self.allow.iter().map(|e| Self::allowed(e)).any(|pattern| {
-            pattern.contains(['/', '\\'])
-                && globset::Glob::new(pattern).is_ok_and(|glob| {
-                    glob.compile_matcher()
-                        .is_match(crate::base::path::os_from_bytes(path))
-                })
-        })
+        let mut patterns = self.allow.iter().map(|e| Self::allowed(e));
+        patterns.any(|pattern| pattern.contains(['/', '\\']) && is_match(pattern, path))
     }
 
     /// Returns true if a value may be stored.
@@ -242,6 +243,29 @@ impl Rules {
         let name = fingerprint.to_string();
         self.allow.iter().any(|e| Self::allowed(e) == name)
     }
+}
+
+/// Returns true if a pattern matches a path. Every file is asked for, so what a pattern is made into is
+/// remembered.
+fn is_match(pattern: &str, path: &[u8]) -> bool {
+    use std::collections::HashMap;
+    type Made = HashMap<String, Option<globset::GlobMatcher>>;
+    /// How many are remembered.
+    const MOST: usize = 1024;
+    thread_local! {
+        static MADE: std::cell::RefCell<Made> = std::cell::RefCell::new(Made::new());
+    }
+    MADE.with_borrow_mut(|made| {
+        if !made.contains_key(pattern) {
+            if made.len() >= MOST {
+                made.clear();
+            }
+            let glob = globset::Glob::new(pattern).ok();
+            made.insert(pattern.to_owned(), glob.map(|glob| glob.compile_matcher()));
+        }
+        let matcher = made.get(pattern).and_then(Option::as_ref);
+        matcher.is_some_and(|one| one.is_match(crate::base::path::os_from_bytes(path)))
+    })
 }
 
 /// What a backup does about a file.
@@ -299,6 +323,13 @@ fn examine_mapped(
         treatment: Treatment::Whole("it could not be scanned"),
         seals: Vec::new(),
     })
+}
+
+/// Returns the part of a path on which it depends what [`examine`] finds: the name of the file. `None`
+/// if it depends on more: on its directory, or on the list of files that may be stored.
+pub fn examined_by<'p>(path: &'p [u8], rules: &Rules) -> Option<&'p [u8]> {
+    let is_known = class::is_container(path) || rules.allows_path(path);
+    (!is_known).then(|| name_of(path))
 }
 
 fn name_of(path: &[u8]) -> &[u8] {

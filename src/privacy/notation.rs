@@ -15,7 +15,46 @@ pub(super) fn is_notation(value: &[u8]) -> bool {
         || is_key_type(value)
         || is_thumbprint(value)
         || is_of_request(value)
+        || is_rules(value)
+        || is_escapes(value)
+        || is_class(value)
         || memchr::memmem::find(value, b"%s").is_some()
+}
+
+/// Characters in escapes, as of a picture: `\\ud83c\\udf6a`.
+fn is_escapes(value: &[u8]) -> bool {
+    let is_escape =
+        |four: &[u8]| four[..2] == *b"\\u" && four[2..].iter().all(u8::is_ascii_hexdigit);
+    !value.is_empty() && value.len().is_multiple_of(6) && value.chunks(6).all(is_escape)
+}
+
+/// The name of a class with its namespace: `Acme\\Controllers\\PasswordController`.
+fn is_class(value: &[u8]) -> bool {
+    let is_part = |part: &[u8]| {
+        part.first().is_none_or(u8::is_ascii_uppercase) && part.iter().all(u8::is_ascii_alphabetic)
+    };
+    let parts = value.split(|b| *b == b'\\');
+    parts.clone().filter(|part| part.len() >= 3).count() >= 2 && parts.into_iter().all(is_part)
+}
+
+/// Rules for what is put in: `required|min:8|confirmed`.
+fn is_rules(value: &[u8]) -> bool {
+    const RULES: [&[u8]; 8] = [
+        b"required",
+        b"nullable",
+        b"string",
+        b"confirmed",
+        b"sometimes",
+        b"bail",
+        b"present",
+        b"filled",
+    ];
+    let is_rule = |part: &[u8]| {
+        let name = part.split(|b| *b == b':').next().unwrap_or_default();
+        name.len() >= 2 && name.iter().all(|b| b.is_ascii_lowercase() || *b == b'_')
+    };
+    let mut parts = value.split(|b| *b == b'|');
+    value.contains(&b'|') && parts.clone().all(is_rule) && parts.any(|part| RULES.contains(&part))
 }
 
 /// `-1.5027633662054623e-07`

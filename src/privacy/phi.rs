@@ -21,6 +21,7 @@ mod triggers;
 pub(super) use columns::Columns;
 use identifiers::{Identifier, Proof};
 use rules::{RULES, Role, Rule};
+pub(super) use triggers::fours;
 
 struct Compiled {
     set: RegexSet,
@@ -99,25 +100,29 @@ const TRIGGERS: &[&str] = &[
     "hic",
 ];
 
-/// Returns true if there is a word that makes a line worth examining, or a number of the form
-/// 123-45-6789.
-fn is_worth(line: &[u8]) -> bool {
-    triggers::find(line, 0).is_some() || has_dashed(line)
+/// Returns true if a piece of a text has a word that makes a line worth examining, or a number of the
+/// form 123-45-6789. `places` are those of the text where one may be.
+fn is_worth(text: &[u8], piece: &Range<usize>, places: &[usize]) -> bool {
+    let first = places.partition_point(|at| *at < piece.start);
+    let near = places[first..].iter().take_while(|at| **at < piece.end);
+    let part = &text[..piece.end];
+    near.copied().any(|at| triggers::around(part, at).is_some()) || has_dashed(&text[piece.clone()])
 }
 
-/// Returns the lines that are worth examining. All of the text is searched at once: to begin anew for
-/// each line costs more than the search.
-fn worth_lines(text: &[u8]) -> Vec<Range<usize>> {
+/// Returns the lines that are worth examining.
+fn worth_lines(text: &[u8], places: &[usize]) -> Vec<Range<usize>> {
     let mut lines: Vec<Range<usize>> = Vec::new();
     let line_at = |at: usize| {
         let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |p| p + 1);
         start..memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |p| at + p + 1)
     };
     let mut end = 0;
-    while let Some(at) = triggers::find(text, end) {
-        let line = line_at(at);
-        end = line.end;
-        lines.push(line);
+    for at in places {
+        if let Some(at) = triggers::around(text, *at).filter(|at| *at >= end) {
+            let line = line_at(at);
+            end = line.end;
+            lines.push(line);
+        }
     }
     let of_words = lines.len();
     let mut end = 0;
@@ -181,9 +186,16 @@ const PIECE: usize = 64 * 1024;
 const OVERLAP: usize = 512;
 
 /// Finds everything, line by line, and in pieces where a line is long; and in a table what its
-/// columns are. `name` is that of the file.
-pub(super) fn scan(name: &[u8], text: &[u8], strict: bool, found: &mut Vec<Finding>) {
-    lines(text, strict, found);
+/// columns are. `name` is that of the file; `places` are those where one of the words of [`fours`] may
+/// be.
+pub(super) fn scan(
+    name: &[u8],
+    text: &[u8],
+    places: &[usize],
+    strict: bool,
+    found: &mut Vec<Finding>,
+) {
+    lines(text, places, strict, found);
     if is_table(name) {
         columns::scan(text, strict, found);
     }
@@ -204,12 +216,12 @@ pub(super) fn header_of<'t>(name: &[u8], head: &'t [u8]) -> &'t [u8] {
     }
 }
 
-fn lines(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
+fn lines(text: &[u8], places: &[usize], strict: bool, found: &mut Vec<Finding>) {
     if strict {
         let mut at = 0;
         while at < text.len() {
             let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |p| at + p + 1);
-            pieces(text, at..end, strict, found);
+            pieces(text, at..end, places, strict, found);
             at = end;
         }
         return;
@@ -217,15 +229,16 @@ fn lines(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
     // Without a digit there is nothing but words of health, which count only beside what identifies
     // somebody, and names.
     let has_digit = |line: &Range<usize>| text[line.clone()].iter().any(u8::is_ascii_digit);
-    let (first, later): (Vec<_>, Vec<_>) = worth_lines(text).into_iter().partition(has_digit);
+    let (first, later): (Vec<_>, Vec<_>) =
+        worth_lines(text, places).into_iter().partition(has_digit);
     let known = found.len();
     for line in first {
-        pieces(text, line, strict, found);
+        pieces(text, line, places, strict, found);
     }
     let is_somebody = found[known..].iter().any(|one| one.kind != "health-text");
     for line in later {
         if is_somebody || has_name(&text[line.clone()]) {
-            pieces(text, line, strict, found);
+            pieces(text, line, places, strict, found);
         }
     }
 }
@@ -236,14 +249,20 @@ fn has_name(line: &[u8]) -> bool {
     line.windows(4).any(is_name)
 }
 
-fn pieces(text: &[u8], line_range: Range<usize>, strict: bool, found: &mut Vec<Finding>) {
+fn pieces(
+    text: &[u8],
+    line_range: Range<usize>,
+    places: &[usize],
+    strict: bool,
+    found: &mut Vec<Finding>,
+) {
     let (mut from, end) = (line_range.start, line_range.end);
     if end - from <= PIECE {
         return line(text, line_range, strict, found);
     }
     loop {
         let to = end.min(from + PIECE);
-        if strict || is_worth(&text[from..to]) {
+        if strict || is_worth(text, &(from..to), places) {
             line(text, from..to, strict, found);
         }
         if to == end {

@@ -7,12 +7,14 @@
 
 use std::ops::Range;
 
-use super::tokens::{Token, Tokens};
+use super::grams::{Grams, NAME, Notes};
+use super::tokens::{self, Token, Tokens};
 use super::values::entropy;
 use super::{Finding, Group};
 
 mod around;
 mod commands;
+mod expression;
 mod judge;
 mod places;
 mod value;
@@ -20,7 +22,7 @@ mod value;
 pub(super) use commands::in_argv;
 pub(super) use judge::deciding;
 use judge::{explained, is_argument, named};
-use places::{after_word, pem, public_pem, url_password};
+use places::{after_word, is_followed, pem, public_pem, url_password};
 
 /// Longest value that is examined, in bytes.
 const LONGEST: usize = 4096;
@@ -42,6 +44,10 @@ const LOWER: u8 = 1;
 const UPPER: u8 = 2;
 const DIGIT: u8 = 4;
 const UNDER: u8 = 8;
+/// In a word.
+const WORD: u8 = LOWER | UPPER | DIGIT | UNDER;
+/// In no word, but something may begin here: see [`between_words`].
+const SPECIAL: u8 = 16;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -52,6 +58,7 @@ const CLASSES: [u8; 256] = {
             b'A'..=b'Z' => UPPER,
             b'0'..=b'9' => DIGIT,
             b'_' => UNDER,
+            b'/' | b'-' | b'$' => SPECIAL,
             _ => 0,
         };
         b += 1;
@@ -59,43 +66,19 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// The first letters of sensitive words: three letters, one bit each.
-struct Hints(Box<[u64; 512]>);
-
-impl Hints {
-    fn new() -> Self {
-        let mut bits = Box::new([0_u64; 512]);
-        for three in [
-            "key", "tok", "sec", "pas", "pwd", "cre", "aut", "dsn", "jwt", "sal", "coo", "oau",
-            "otp", "mne", "sas", "see", "bea", "con", "web", "psw", "pat", "psk",
-        ] {
-            let three = three.as_bytes();
-            let bit = Self::bit(three[0], three[1], three[2]);
-            bits[bit / 64] |= 1 << (bit % 64);
-        }
-        Self(bits)
-    }
-
-    #[inline]
-    fn bit(a: u8, b: u8, c: u8) -> usize {
-        usize::from(a & 31) << 10 | usize::from(b & 31) << 5 | usize::from(c & 31)
-    }
-
-    #[inline]
-    fn has(&self, word: &[u8]) -> bool {
-        if word.len() == 2 {
-            return word.eq_ignore_ascii_case(b"pw");
-        }
-        word.windows(3).any(|w| {
-            let bit = Self::bit(w[0], w[1], w[2]);
-            self.0[bit / 64] >> (bit % 64) & 1 == 1
-        })
-    }
+pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
+    scan_noting(text, style, Grams::names(), found);
 }
 
-pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
+/// The same; also returns places, in order, where a word may be that is about patients.
+pub(super) fn scan_noting(
+    text: &[u8],
+    style: Style,
+    grams: &Grams,
+    found: &mut Vec<Finding>,
+) -> Vec<usize> {
     let tokens = Tokens::new();
-    let hints = Hints::new();
+    let mut notes = Notes::new(grams);
     let n = text.len();
     let mut at = 0;
     // Everything up to here is part of a finding.
@@ -103,8 +86,14 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     // Base64 up to here is decoded.
     let mut decoded = 0;
     while at < n {
-        let b = text[at];
-        if CLASSES[usize::from(b)] == 0 {
+        notes.catch_up(text, at);
+        let class = CLASSES[usize::from(text[at])];
+        if class & WORD == 0 {
+            notes.see(at, text[at]);
+            if class == 0 {
+                at += 1;
+                continue;
+            }
             at = match between_words(text, at, &tokens, style) {
                 Some(Between::Public(end)) => end,
                 Some(Between::Block(finding)) => {
@@ -121,55 +110,88 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
             continue;
         }
         let start = at;
-        let mut kinds = 0;
+        // What it is made of, and whether the name of a secret may begin in it.
+        let (mut kinds, mut seen) = (0, 0);
         while at < n {
-            let class = CLASSES[usize::from(text[at])];
-            if class == 0 {
+            let b = text[at];
+            let class = CLASSES[usize::from(b)];
+            if class & WORD == 0 {
                 break;
             }
             kinds |= class;
+            seen |= notes.see(at, b);
             at += 1;
         }
-        after_word(text, start, at, found);
+        let next = text.get(at).copied().unwrap_or(0);
+        seen |= notes.with(next);
+        if is_followed(text[start], at - start, next) {
+            after_word(text, start, at, found);
+        }
         if start < done {
             continue;
         }
-        let word = &text[start..at];
-        if let Some(token) = token_in(&tokens, text, start, at, kinds) {
-            at = at.max(token.range.end.min(n));
-            if is_real(text, &token)
-                && !is_within_base64(text, token.range.start)
-                && !(token.head == 0 && is_argument(text, &token.range))
-            {
-                push(found, secret(token.range, token.kind), &mut done);
-            }
-            continue;
-        }
-        if word.len() >= 20
-            && style.decoded < MOST_DECODED
-            && start >= decoded
-            && let Some(finding) = encoded(text, start, at, style, &mut decoded)
-        {
-            at = at.max(finding.range.end.min(n));
-            push(found, finding, &mut done);
-            continue;
-        }
-        let next = text.get(at).copied().unwrap_or(0);
-        if word.len() <= 64
-            && word.len() >= 2
-            && hints.has(word)
-            && let Some(finding) = named(text, start, at, style)
-        {
-            push(found, finding, &mut done);
-            continue;
-        }
-        if may_be_random(word, kinds, next)
-            && let Some(finding) = explained(text, start, at, style)
-        {
-            at = at.max(finding.range.end.min(n));
+        let word = Word {
+            start,
+            end: at,
+            kinds,
+            may_be_name: seen & NAME != 0,
+        };
+        let (next, finding) = in_word(text, &word, &tokens, style, &mut decoded);
+        at = next;
+        if let Some(finding) = finding {
             push(found, finding, &mut done);
         }
     }
+    notes.catch_up(text, n);
+    notes.places
+}
+
+struct Word {
+    start: usize,
+    end: usize,
+    kinds: u8,
+    /// The name of a secret may begin in it.
+    may_be_name: bool,
+}
+
+/// Returns where to go on behind a word, and what it begins or explains.
+#[inline]
+fn in_word(
+    text: &[u8],
+    word: &Word,
+    tokens: &Tokens,
+    style: Style,
+    decoded: &mut usize,
+) -> (usize, Option<Finding>) {
+    let (start, end, length) = (word.start, word.end, word.end - word.start);
+    let behind = |finding: &Finding| end.max(finding.range.end.min(text.len()));
+    if let Some(token) = token_in(tokens, text, start, end, word.kinds) {
+        let is_one = is_real(text, &token)
+            && !is_within_base64(text, token.range.start)
+            && !(token.head == 0 && is_argument(text, &token.range));
+        let finding = secret(token.range, token.kind);
+        return (behind(&finding), is_one.then_some(finding));
+    }
+    if length >= 20
+        && style.decoded < MOST_DECODED
+        && start >= *decoded
+        && let Some(finding) = encoded(text, start, end, style, decoded)
+    {
+        return (behind(&finding), Some(finding));
+    }
+    if word.may_be_name
+        && length <= 64
+        && let Some(finding) = named(text, start, end, style)
+    {
+        return (end, Some(finding));
+    }
+    let next = text.get(end).copied().unwrap_or(0);
+    if may_be_random(length, word.kinds, next)
+        && let Some(finding) = explained(text, start, end, style)
+    {
+        return (behind(&finding), Some(finding));
+    }
+    (end, None)
 }
 
 /// Returns true if a value is a secret under its name, as `NAME=value` in settings would be.
@@ -221,11 +243,12 @@ fn between_words(text: &[u8], at: usize, tokens: &Tokens, style: Style) -> Optio
 /// Returns true for a word that is worth a closer look: long enough, and mixed as words of a
 /// language seldom are. The look is expensive, and most words are ordinary.
 #[inline]
-fn may_be_random(word: &[u8], kinds: u8, next: u8) -> bool {
-    kinds & DIGIT != 0 && kinds & (LOWER | UPPER) != 0 && word.len() >= 8
-        || word.len() >= 24 && kinds & (LOWER | UPPER) == LOWER | UPPER
-        || word.len() >= 24 && kinds == DIGIT
-        || word.len() >= 6 && matches!(next, b'-' | b'+' | b'/' | b'=' | b'.') && kinds & DIGIT != 0
+fn may_be_random(length: usize, kinds: u8, next: u8) -> bool {
+    let (has_digit, has_letter) = (kinds & DIGIT != 0, kinds & (LOWER | UPPER) != 0);
+    let is_mixed = kinds & (LOWER | UPPER) == LOWER | UPPER;
+    let goes_on = matches!(next, b'-' | b'+' | b'/' | b'=' | b'.');
+    has_digit && (has_letter && length >= 8 || goes_on && length >= 6)
+        || length >= 24 && (is_mixed || kinds == DIGIT)
 }
 
 /// Base64 within base64 is what a secret of Kubernetes has in a document of a tool.
@@ -348,10 +371,12 @@ fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -
     {
         return Some(found);
     }
-    if kinds & (DIGIT | UPPER) != 0 && (kinds & DIGIT != 0 || end - start == 3) {
-        return tokens.open_at(text, start, end - start);
+    let (length, next) = (end - start, text.get(end).copied().unwrap_or(0));
+    let is_mixed = kinds & DIGIT != 0 || kinds & UPPER != 0 && length == 3;
+    match is_mixed && tokens::may_be_open(length, next) {
+        true => tokens.open_at(text, start, length),
+        false => None,
     }
-    None
 }
 
 /// Returns false for examples: one repeated character, words, a known stand-in.
@@ -374,6 +399,9 @@ fn is_real(text: &[u8], found: &Token) -> bool {
         // of those.
         "gcp-api-key" if !is_named(text, found.range.start) => return false,
         _ => {}
+    }
+    if around::is_checksum(text, found.range.start) {
+        return false;
     }
     // Cut off, or masked from here on.
     let after = &text[found.range.end..(found.range.end + 3).min(text.len())];

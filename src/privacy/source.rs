@@ -113,8 +113,25 @@ fn by_suffix(suffix: &[u8], text: &[u8]) -> Option<Language> {
             raw: Raw::None,
             ..C
         },
-        _ => return None,
+        _ => return style_sheet(suffix),
     })
+}
+
+fn style_sheet(suffix: &[u8]) -> Option<Language> {
+    let sheet = Language {
+        line: &[],
+        single: Single::String,
+        raw: Raw::None,
+        ..C
+    };
+    match suffix {
+        b"css" => Some(sheet),
+        b"scss" | b"less" => Some(Language {
+            line: &[b"//"],
+            ..sheet
+        }),
+        _ => None,
+    }
 }
 
 /// Returns true for the beginning of a C header.
@@ -147,8 +164,11 @@ pub(super) fn is_misnamed(name: &[u8], text: &[u8]) -> bool {
 fn is_program(text: &[u8]) -> bool {
     let head = &text[..text.len().min(4 * 1024)];
     let (mut foreign, mut all) = (0, 0);
-    for line in head.split(|b| *b == b'\n') {
-        let line = line.trim_ascii();
+    let mut rest = head;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = rest[..end].trim_ascii();
+        rest = rest.get(end + 1..).unwrap_or_default();
         if line.is_empty() || line.starts_with(b"#") || line.starts_with(b"//") {
             continue;
         }
@@ -182,10 +202,14 @@ fn is_logged(line: &[u8]) -> bool {
 /// `NAME=value`, without the spaces and the end that a statement has.
 fn is_setting(line: &[u8]) -> bool {
     let line = line.strip_prefix(b"export ").unwrap_or(line);
+    let is_part = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_';
+    // Most lines begin with a small letter.
+    if !line.first().is_some_and(is_part) {
+        return false;
+    }
     let Some(at) = memchr::memchr(b'=', line) else {
         return false;
     };
-    let is_part = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_';
     let value = &line[at + 1..];
     at >= 2
         && line[..at].iter().all(is_part)

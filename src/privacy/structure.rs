@@ -126,19 +126,29 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
 /// Returns false if the structure reveals nothing that the scan has not seen: parsing is slow, and
 /// most files contain none of these words.
 fn is_worth_reading(format: Format, text: &[u8]) -> bool {
-    let words = [
-        &b"env"[..],
+    const WORDS: [&[u8]; 10] = [
+        b"env",
+        b"environment",
+        b"Environment",
         b"headers",
         b"auths",
         b"args",
-        b"Secret",
-        b"secret",
-        b"\"kty\"",
+        b"_auth",
+        b"kty",
         b"random_password",
         b"sensitive",
     ];
-    let has = |word: &&[u8]| memchr::memmem::find(text, word).is_some();
-    (format == Format::Env || words.iter().any(has)) && text.len() <= 8 << 20
+    let is_part = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    // `env` in `environments` is no key.
+    let has = |word: &[u8]| {
+        memchr::memmem::find_iter(text, word).any(|at| {
+            let before = at.checked_sub(1).and_then(|at| text.get(at));
+            !is_part(before) && !is_part(text.get(at + word.len()))
+        })
+    };
+    let is_kubernetes = || format == Format::Yaml && (has(b"Secret") || has(b"secret"));
+    let is_worth = format == Format::Env || WORDS.into_iter().any(has) || is_kubernetes();
+    is_worth && text.len() <= 8 << 20
 }
 
 /// A configuration file, with facts about the whole.
@@ -172,7 +182,7 @@ impl<'t> Document<'t> {
     fn is_secret(&self, at: usize) -> bool {
         let leaf = &self.leaves[at];
         let value = &self.text[leaf.inner.clone()];
-        if !leaf.is_text || value.is_empty() || is_placeholder(value) {
+        if !leaf.is_text || value.is_empty() {
             return false;
         }
         // Related leaves are close together.
@@ -181,7 +191,7 @@ impl<'t> Document<'t> {
         let last = keys.last().copied().unwrap_or_default();
         let parent = keys.len().checked_sub(2).map_or("", |i| keys[i]);
         let strong = strength(last.as_bytes());
-        match self.format {
+        let is_one = match self.format {
             Format::Env => strong >= Strength::Token && value.len() >= 4,
             // MCP servers get their secrets here, under names of their own.
             _ if matches!(parent, "env" | "headers")
@@ -195,6 +205,11 @@ impl<'t> Document<'t> {
             }
             Format::Json if self.has_state && is_generated(&keys, last, self.text, near) => true,
             _ if matches!(parent, "env" | "environment") => is_in_environment(strong, value),
+            _ if is_in_list(&keys) => {
+                let named = |name| sibling(&keys, name, self.text, near);
+                let name = named("name").or_else(|| named("Name"));
+                is_in_environment(strength(name.unwrap_or_default()), value)
+            }
             _ if parent == "headers" => is_header(last, strong, value),
             _ if keys.contains(&"auths") => matches!(last, "auth" | "identitytoken" | "password"),
             _ if keys.contains(&"args") => self.is_argument(at, value),
@@ -204,7 +219,9 @@ impl<'t> Document<'t> {
                     || keys.contains(&"data") && value.len() > 8
             }
             _ => last == "_auth",
-        }
+        };
+        // It takes longest, and nearly nothing comes here.
+        is_one && !is_placeholder(value)
     }
 
     /// `--api-key`, then the value.
@@ -217,6 +234,15 @@ impl<'t> Document<'t> {
             && !value.starts_with(b"-")
             && value.len() >= 6
     }
+}
+
+/// `env: [{name: …, value: …}]` of Kubernetes, `environment` of ECS, `Environment` of CloudFormation.
+fn is_in_list(keys: &[&str]) -> bool {
+    matches!(
+        keys,
+        [.., "env" | "environment" | "Environment", number, "value" | "Value"]
+            if number.bytes().all(|b| b.is_ascii_digit())
+    )
 }
 
 fn is_in_environment(strong: Strength, value: &[u8]) -> bool {

@@ -28,11 +28,41 @@ struct Form {
     anywhere: bool,
 }
 
+/// A form that begins with arbitrary characters.
+struct Open {
+    /// How many of them.
+    lengths: Range<usize>,
+    /// The byte behind them that is in no word, if it is known.
+    next: Option<u8>,
+    form: Form,
+}
+
+impl Open {
+    fn new(lengths: Range<usize>, form: Form) -> Self {
+        let literals = form.parts.iter().skip(1).filter_map(|part| match part {
+            Part::Literal(literal) => literal.first().copied(),
+            Part::Run { .. } => None,
+        });
+        let next = literals.clone().next().filter(|b| !is_word(*b));
+        Self {
+            lengths,
+            next,
+            form,
+        }
+    }
+
+    /// Returns true if it may begin with a word of this length, and with what is behind it.
+    fn fits(&self, length: usize, next: u8) -> bool {
+        let fits = self.lengths.contains(&length) || length >= 36 || next == b'~';
+        fits && self.next.is_none_or(|b| b == next)
+    }
+}
+
 struct Forms {
     /// Forms by their first two bytes.
     by_start: HashMap<[u8; 2], Vec<Form>>,
-    /// Forms that begin with arbitrary characters, with how many of them.
-    open: Vec<(Range<usize>, Form)>,
+    /// Forms that begin with arbitrary characters.
+    open: Vec<Open>,
     /// One bit for the hash of each three bytes that a form begins with.
     starts: Box<[u64; 1024]>,
 }
@@ -132,10 +162,10 @@ fn forms() -> &'static Forms {
                 }
                 Some(Part::Run { min, max, .. }) => {
                     let lengths = *min..max + 1;
-                    forms.open.push((lengths, form));
+                    forms.open.push(Open::new(lengths, form));
                 }
                 // One letter, then any characters.
-                _ => forms.open.push((23..29, form)),
+                _ => forms.open.push(Open::new(23..29, form)),
             }
         }
         forms
@@ -213,17 +243,23 @@ impl Tokens {
     /// Returns the token at `at` in a word of `length` bytes, among the forms that begin with
     /// arbitrary characters.
     pub(super) fn open_at(&self, text: &[u8], at: usize, length: usize) -> Option<Token> {
-        // The character that joins the first part and the next; the length rules out most words.
         let next = text.get(at + length).copied().unwrap_or(0);
-        if !matches!(next, b'.' | b'~' | b'-' | b':' | b'|') && length < 36 {
+        if !may_be_open(length, next) {
             return None;
         }
         self.0
             .open
             .iter()
-            .filter(|(lengths, _)| lengths.contains(&length) || length >= 36 || next == b'~')
-            .find_map(|(_, form)| Token::of(form, text, at, false))
+            .filter(|open| open.fits(length, next))
+            .find_map(|open| Token::of(&open.form, text, at, false))
     }
+}
+
+/// Returns false for a word with which no form begins that begins with arbitrary characters, by its length
+/// and by what joins the first part to the next.
+#[inline]
+pub(super) fn may_be_open(length: usize, next: u8) -> bool {
+    matches!(next, b'.' | b'~' | b'-' | b':' | b'|') | (length >= 36)
 }
 
 /// Returns true if the letter of an escape is before `at`: `\nghp_…` in a JSON string.

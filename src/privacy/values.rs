@@ -82,6 +82,19 @@ const WORDS: &[&str] = &[
     "boolean",
     "object",
     "password",
+    // The same as a label in other languages.
+    "passwort",
+    "kennwort",
+    "contraseña",
+    "senha",
+    "wachtwoord",
+    "lösenord",
+    "hasło",
+    "heslo",
+    "parola",
+    "adgangskode",
+    "salasana",
+    "пароль",
     "passwd",
     "secret",
     "token",
@@ -226,6 +239,25 @@ fn is_reference(text: &str) -> bool {
         .any(|r| r.as_bytes()[0] == *first && text.starts_with(r))
 }
 
+/// Returns true for a tag of YAML that names a value, or says that it is encrypted: `!secret wifi`,
+/// `!vault |`.
+fn is_tag(text: &str) -> bool {
+    const TAGS: [&str; 10] = [
+        "vault",
+        "secret",
+        "ref",
+        "sub",
+        "getatt",
+        "importvalue",
+        "env",
+        "env_var",
+        "reference",
+        "file",
+    ];
+    let tag = text.strip_prefix('!').and_then(|tag| tag.split(' ').next());
+    tag.is_some_and(|tag| TAGS.contains(&tag))
+}
+
 fn has_stand_in(text: &str) -> bool {
     static FIND: OnceLock<Option<AhoCorasick>> = OnceLock::new();
     let find = FIND.get_or_init(|| AhoCorasick::new(STAND_INS).ok());
@@ -239,7 +271,7 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     let trimmed = text.trim_matches(|c: char| {
         c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\\' | ':' | '?' | '!')
     });
-    if trimmed.len() <= 12 && WORDS.contains(&trimmed) || is_reference(trimmed) {
+    if trimmed.len() <= 12 && WORDS.contains(&trimmed) || is_reference(trimmed) || is_tag(text) {
         return true;
     }
     // `$TOKEN`, `%TOKEN%`, `<token>`, `[token]`, `{token}`, `*token*`

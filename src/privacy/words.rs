@@ -18,7 +18,7 @@ pub(super) enum Strength {
 }
 
 /// Last words of names whose values are passwords.
-const PASSWORDS: &[&str] = &[
+pub(super) const PASSWORDS: &[&str] = &[
     "password",
     "passwd",
     "passphrase",
@@ -32,7 +32,7 @@ const PASSWORDS: &[&str] = &[
     "contraseña",
 ];
 /// Words of names whose values are generated secrets.
-const TOKENS: &[&str] = &[
+pub(super) const TOKENS: &[&str] = &[
     "secret",
     "secrets",
     "secrete",
@@ -326,6 +326,8 @@ const BENIGN_QUALIFIERS: &[&str] = &[
     "surrogate",
     "host",
     "known",
+    "trusted",
+    "authorized",
     "monkey",
     "turkey",
     "donkey",
@@ -364,43 +366,82 @@ fn split(name: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
-fn is_in(word: &[u8], list: &[&str]) -> bool {
-    list.iter().any(|w| w.as_bytes() == word)
+/// The lists by which a name is judged.
+#[derive(Clone, Copy)]
+enum List {
+    Passwords,
+    Tokens,
+    KeyQualifiers,
+    Weak,
+    BenignEnds,
+    BenignQualifiers,
+    Cursors,
+}
+
+fn is_in(word: &[u8], list: List) -> bool {
+    static WORDS: std::sync::OnceLock<HashMap<&'static [u8], u8>> = std::sync::OnceLock::new();
+    let words = WORDS.get_or_init(|| {
+        let mut words = HashMap::new();
+        for (list, of_list) in [
+            (List::Passwords, PASSWORDS),
+            (List::Tokens, TOKENS),
+            (List::KeyQualifiers, KEY_QUALIFIERS),
+            (List::Weak, WEAK),
+            (List::BenignEnds, BENIGN_ENDS),
+            (List::BenignQualifiers, BENIGN_QUALIFIERS),
+            (List::Cursors, CURSORS),
+        ] {
+            for word in of_list {
+                *words.entry(word.as_bytes()).or_default() |= 1 << list as u8;
+            }
+        }
+        words
+    });
+    words
+        .get(word)
+        .is_some_and(|lists| lists >> list as u8 & 1 == 1)
 }
 
 fn ends_in(word: &[u8], list: &[&str], shortest: usize) -> bool {
-    list.iter()
-        .any(|w| w.len() >= shortest && word.ends_with(w.as_bytes()))
+    list.iter().any(|w| {
+        w.len() >= shortest && w.as_bytes().last() == word.last() && word.ends_with(w.as_bytes())
+    })
 }
 
-/// Judgements of names: logs repeat the same few.
-type Judged = HashMap<Vec<u8>, (Strength, bool)>;
+/// Judgements of names: texts repeat the same few.
+struct Judged<T>(HashMap<Vec<u8>, T>);
 
 /// How many names are remembered.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 16 << 10;
+
+impl<T: Copy> Judged<T> {
+    fn of(&mut self, name: &[u8], judge: impl Fn(&[u8]) -> T) -> T {
+        if let Some(found) = self.0.get(name) {
+            return *found;
+        }
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
+        }
+        let found = judge(name);
+        self.0.insert(name.to_vec(), found);
+        found
+    }
+}
 
 thread_local! {
-    static JUDGED: RefCell<Judged> = RefCell::new(Judged::new());
+    static STRENGTHS: RefCell<Judged<Strength>> = RefCell::new(Judged(HashMap::new()));
+    static SERVICES_NAMED: RefCell<Judged<bool>> = RefCell::new(Judged(HashMap::new()));
 }
 
 /// Returns how strongly `name` says that its value is secret, and whether it names a service.
 pub(super) fn judged(name: &[u8]) -> (Strength, bool) {
-    JUDGED.with_borrow_mut(|judged| {
-        if let Some(found) = judged.get(name) {
-            return *found;
-        }
-        if judged.len() >= REMEMBERED {
-            judged.clear();
-        }
-        let found = (judge(name), names_service(name));
-        judged.insert(name.to_vec(), found);
-        found
-    })
+    let service = SERVICES_NAMED.with_borrow_mut(|judged| judged.of(name, names_service));
+    (strength(name), service)
 }
 
 /// Returns how strongly `name` says that its value is secret.
 pub(super) fn strength(name: &[u8]) -> Strength {
-    judged(name).0
+    STRENGTHS.with_borrow_mut(|judged| judged.of(name, judge))
 }
 
 /// Judges a name by its last word, then by those before it. The order matters: a name that ends in
@@ -437,10 +478,10 @@ fn judge(name: &[u8]) -> Strength {
     {
         return found;
     }
-    if is_in(end, WEAK) || ends_in(end, &["access", "private", "secret", "token"], 6) {
+    if is_in(end, List::Weak) || ends_in(end, &["access", "private", "secret", "token"], 6) {
         return Strength::Weak;
     }
-    if is_in(end, BENIGN_ENDS) {
+    if is_in(end, List::BenignEnds) {
         return Strength::Benign;
     }
     match words.iter().any(|w| is_service(w)) {
@@ -450,7 +491,7 @@ fn judge(name: &[u8]) -> Strength {
 }
 
 fn as_password(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
-    let is_one = is_in(end, PASSWORDS)
+    let is_one = is_in(end, List::Passwords)
         || ends_in(end, PASSWORDS, 6)
         || ends_in(end, &["pwd", "pass"], 3) && end.len() <= 12;
     if !is_one {
@@ -474,6 +515,18 @@ fn as_password(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
     if words.contains(&end) {
         return Some(Strength::None);
     }
+    // Where nginx hands a request on.
+    const HANDED: [&[u8]; 6] = [
+        b"proxy",
+        b"fastcgi",
+        b"uwsgi",
+        b"scgi",
+        b"grpc",
+        b"memcached",
+    ];
+    if end == b"pass" && before.is_some_and(|w| HANDED.contains(&w)) {
+        return Some(Strength::None);
+    }
     // `allow_pass` and `first pass` are not passwords; `db_pass` is.
     Some(match end == b"pass" && before.is_none() {
         true => Strength::Token,
@@ -486,10 +539,10 @@ fn as_key(end: &[u8], rest: &[Vec<u8>]) -> Option<Strength> {
     if end != b"key" && end != b"keys" {
         return None;
     }
-    let qualified = |list: &[&str]| rest.last().is_some_and(|w| is_in(w, list));
-    Some(if qualified(BENIGN_QUALIFIERS) {
+    let qualified = |list| rest.last().is_some_and(|w| is_in(w, list));
+    Some(if qualified(List::BenignQualifiers) {
         Strength::Benign
-    } else if qualified(KEY_QUALIFIERS) || rest.iter().any(|w| is_in(w, TOKENS)) {
+    } else if qualified(List::KeyQualifiers) || rest.iter().any(|w| is_in(w, List::Tokens)) {
         Strength::Token
     } else {
         Strength::Weak
@@ -511,12 +564,12 @@ const CURSORS: &[&str] = &[
 ];
 
 fn as_token(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
-    if !is_in(end, TOKENS) {
+    if !is_in(end, List::Tokens) {
         return None;
     }
-    let is_cursor = end == b"token" && before.is_some_and(|w| is_in(w, CURSORS));
+    let is_cursor = end == b"token" && before.is_some_and(|w| is_in(w, List::Cursors));
     let is_benign =
-        is_cursor || before.is_some_and(|w| is_in(w, BENIGN_QUALIFIERS)) || end == b"tokens";
+        is_cursor || before.is_some_and(|w| is_in(w, List::BenignQualifiers)) || end == b"tokens";
     Some(match is_benign {
         true => Strength::Benign,
         false => Strength::Token,
@@ -526,8 +579,8 @@ fn as_token(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
 /// `token_count`, `key_file`: a fact about a secret.
 fn about_a_secret(end: &[u8], last: &Vec<u8>, rest: &[Vec<u8>]) -> Option<Strength> {
     let mut words = rest.iter().chain([last]);
-    let is_about = is_in(end, BENIGN_ENDS)
-        && words.any(|w| is_in(w, TOKENS) || is_in(w, PASSWORDS) || w == b"key");
+    let is_about = is_in(end, List::BenignEnds)
+        && words.any(|w| is_in(w, List::Tokens) || is_in(w, List::Passwords) || w == b"key");
     is_about.then_some(Strength::Benign)
 }
 
@@ -577,9 +630,9 @@ fn in_front(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
         b"prefix_",
     ];
     let word = before.filter(|_| says_nothing.contains(&end))?;
-    if is_in(word, PASSWORDS) {
+    if is_in(word, List::Passwords) {
         Some(Strength::Password)
-    } else if is_in(word, TOKENS) {
+    } else if is_in(word, List::Tokens) {
         Some(Strength::Token)
     } else {
         None

@@ -210,6 +210,96 @@ fn what_a_string_or_a_comment_says_counts_in_every_language() {
 fn notations_and_lists_are_no_secrets() {
     for (file, no, yes) in [
         (
+            "rules.php",
+            "['password' => 'required|min:8|confirmed', 'api_token' => 'nullable|string|max:60']\n",
+            "['password' => 'hunter|2:8|Xk9vQ!', 'x' => 1]\n",
+        ),
+        (
+            "de.json",
+            r#"{"password": "Passwort", "token": "Zugangstoken", "api_key": "API-Schlüssel"}"#,
+            r#"{"password": "Passwort7!", "label": "Zugangstoken"}"#,
+        ),
+        (
+            "es.yml",
+            "es:\n  password: Contraseña\npl:\n  password: Hasło\n",
+            "es:\n  password: Contraseña99\n",
+        ),
+        (
+            "play.yml",
+            "admin_password: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\nwifi_password: !secret wifi\n",
+            "admin_password: q7Tz4mPw9!vault\n",
+        ),
+        (
+            "a.cs",
+            "var s = \"Server=db;Password=\" + password; t = \"a;Password={password};b=1\";\n",
+            "var s = \"Server=db;User ID=app;Password=Hn4!vbQx81Lp;Encrypt=True\";\n",
+        ),
+        (
+            "a.java",
+            "a.user=b;password=c3d4e5;f(\"x\");\n",
+            "String s = \"jdbc:mysql://h/db?user=a&password=Lm8xQ2vPz\";\n",
+        ),
+        (
+            "a.css",
+            ".show-password #pass1-text{display:none}.wp-pwd button.wp-hide-pw{left:2.5rem}\n",
+            "/* password: \"hunter2-Xk9!vQ\" */\n",
+        ),
+        (
+            "a.js",
+            "if (\"password\" != w.find(\"input:checked\")) x = y ? \"password\" : \"public1\";\n",
+            "if (password != \"hunter2-Xk9!vQ\") x = { \"password\": \"public1\" };\n",
+        ),
+        (
+            "b.js",
+            "n = d.find('[data-secret=\"' + t.secret + '\"]'); u += \"?secret=\" + r, f(\"b\");\n",
+            "n = '[data-secret=\"+XSqHc;@Q*K_b|Z?NC[3H\"]';\n",
+        ),
+        (
+            "a.php",
+            "echo '<input name=\"_token\" value=\"'.csrf_token().'\">'; $a = ['ftp_password' => 'FTP_PASS'];\n",
+            "$a = ['ftp_password' => 'ftp-Pass77'];\n",
+        ),
+        (
+            "b.php",
+            "$routes = ['/user-password' => 'App\\Controllers\\PasswordController', 'cookie' => '\\ud83c\\udf6a'];\n",
+            "$routes = ['/user-password' => 'App-Controllers77'];\n",
+        ),
+        (
+            "module.py",
+            "if self.update_password == 'always': pass\n",
+            "if self.user_password == 'always77': pass\n",
+        ),
+        (
+            "random.yml",
+            "x: \"{{ 60 | random(seed=inventory_hostname) }}\"\nurl: '(http|ftp)://[user[:pass]]@host/x'\n",
+            "x: \"{{ 60 }}\"\nseed: q7Tz4mPw9LrB2xYcV8nK\n",
+        ),
+        (
+            "a.ps1",
+            "$token_value = $token_key.GetValue($token_prop_name, $null)\n",
+            "$token_value = \"q7Tz4mPw9LrB2xYcV8nK\"\n",
+        ),
+        (
+            "site.conf",
+            "fastcgi_pass  unix:/var/run/php7.0-fpm.sock;\nproxy_pass http://127.0.0.1:8080;\n",
+            "ldap_pass = Hn4vbQx81Lp\n",
+        ),
+        (
+            "RECORD",
+            "a/shebang.py,sha256=AKCti3RCgZy0GWB3bXgimr_OhqfVPOp_I7345UN_DV8,2\n",
+            "a/shebang.py,token=AKCti3RCgZy0GWB3bXgimr_OhqfVPOp_I7345UN_DV8,2\n",
+        ),
+        (
+            "doc.go",
+            "// the idiom is to pass ed25519.PrivateKey here; sshpass must support the -P option.\n",
+            "// sshpass -p hunter2-Xk9 ssh host\n",
+        ),
+        (
+            "nginx.conf",
+            "log_format x '$http_authorization \"$request\"'; # Authorization \"$remote_user\"\n",
+            "proxy_set_header Authorization \"Basic dXNlcjpxN1R6NG1Qdzk=\";\n",
+        ),
+        (
             "a.json",
             r#"{"pattern": "arn:aws:secretsmanager:secret:[a-zA-Z0-9/_+=.@-]{1,512}"}"#,
             r#"{"x": "arn:aws:secretsmanager:x", "secret": "q7Tz4mPw9LrB2xYcV8nK3dJf"}"#,
@@ -339,6 +429,41 @@ fn notations_and_lists_are_no_secrets() {
         assert!(found.is_empty(), "{file}: {no}: {found:?}");
         let found = secrets(file, yes, Profile::Hipaa);
         assert!(!found.is_empty(), "{file}: {yes}");
+    }
+}
+
+/// Kubernetes, ECS and CloudFormation name a variable beside its value.
+#[test]
+fn a_variable_in_a_list_is_judged_by_its_name() {
+    let sealed = |name: &str, text: &str| {
+        let rules = bdr::privacy::Rules::new(Profile::Hipaa);
+        let examined = bdr::privacy::examine(name.as_bytes(), text.as_bytes(), &rules);
+        let seals = examined.seals.into_iter();
+        seals
+            .map(|(range, _)| text[range].to_owned())
+            .collect::<Vec<_>>()
+    };
+    let yaml = "spec:\n  containers:\n  - name: web\n    env:\n    - name: NAME\n      value: \"VALUE\"\n    - name: LOG_LEVEL\n      value: \"debug\"\n";
+    let json = r#"{"containerDefinitions": [{"environment": [{"name": "LOG", "value": "x"}, {"name": "NAME", "value": "VALUE"}]}]}"#;
+    let stack = r#"{"Environment": [{"Name": "NAME", "Value": "VALUE"}]}"#;
+    for (file, form) in [("a.yaml", yaml), ("a.json", json), ("b.json", stack)] {
+        let text = |name: &str, value: &str| form.replace("NAME", name).replace("VALUE", value);
+        for (name, value) in [
+            ("DB_PASSWORD", "Lm8xQ2vPz"),
+            ("API_TOKEN", "x8vQ2kLz9mTw4RpB7nYc"),
+            ("SIGNING_SECRET", "correct-horse"),
+        ] {
+            assert_eq!(sealed(file, &text(name, value)), [value], "{file} {name}");
+        }
+        for (name, value) in [
+            ("TOKEN_TTL", "3600"),
+            ("DB_PASSWORD", "${DB_PASSWORD}"),
+            ("DB_PASSWORD_FILE", "/run/secrets/db"),
+            ("REGION", "eu-central-1"),
+        ] {
+            let found = sealed(file, &text(name, value));
+            assert_eq!(found, [""; 0], "{file} {name}");
+        }
     }
 }
 

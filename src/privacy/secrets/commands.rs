@@ -178,6 +178,14 @@ const NAMES: [u32; 256] = {
     lengths
 };
 
+/// Returns false for a word that is not the name of a program, by its first letter and its length, which
+/// is less than 31. The name may go on after `-`.
+#[inline]
+pub(super) fn may_be_program(first: u8, length: usize, next: u8) -> bool {
+    let lengths = NAMES[usize::from(first)] >> length;
+    (lengths & 1 == 1) & (next == b' ') | (lengths > 1) & (next == b'-')
+}
+
 /// Returns true for the name of a program in the table, or of one that is piped into. The length
 /// rules out most words, so it is checked first.
 fn is_program(name: &[u8]) -> bool {
@@ -325,6 +333,8 @@ fn is_value(value: &[u8]) -> bool {
             b'$' | b'<' | b'{' | b'[' | b'%' | b'-' | b'`' | b'*'
         )
         && !(value.iter().all(plain) && (says_itself || is_wordy(value)))
+        // The end of a sentence.
+        && !value.strip_suffix(b".").is_some_and(|word| word.iter().all(u8::is_ascii_lowercase))
 }
 
 /// Examines the arguments of a program whose name ends at `end` in a text.

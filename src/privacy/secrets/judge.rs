@@ -8,6 +8,7 @@ use super::around::{
     is_number_of_request, is_number_of_thing, is_pattern, is_plain_cookie, is_resource,
     is_signature, is_subscript, is_type_path,
 };
+use super::expression::is_expression;
 use super::value::{Joint, Value, after_name, skip_space, value_after, value_before, whole_name};
 use super::{Style, secret};
 use crate::privacy::Finding;
@@ -37,6 +38,10 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
         end += 1 + more;
     }
     let name = whole_name(text, start, end);
+    let (before, after) = (value_before(text, name.start), value_after(text, end));
+    if before.is_none() && after.is_none() {
+        return None;
+    }
     // `key="ClearTextPassword" value="…"`: here the name is a value itself.
     let strong = strength(&text[name.clone()]);
     if strong <= Strength::None
@@ -48,12 +53,12 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
     {
         return None;
     }
-    if let Some(value) = value_before(text, name.start)
+    if let Some(value) = before
         && judge(text, &text[name.clone()], strong, &value, style)
     {
         return Some(secret(value.range, "generic"));
     }
-    let mut value = value_after(text, end)?;
+    let mut value = after?;
     if value.joint == Joint::Space || value.quoted {
         let xml = text[..].get(after_name(text, end)..)?;
         let trimmed = skip_space(xml, 0, 20);
@@ -91,6 +96,7 @@ pub(super) fn judge(
     let seen = Seen::of(raw, value);
     if is_something_else(name, &seen, kind)
         || is_labelled(text, name, value)
+        || is_expression(text, name, value, style.code)
         || strong != Strength::Password && is_label(raw)
         || strong == Strength::Weak && is_file(raw)
         || style.code && value.quoted && is_template(raw)
@@ -120,7 +126,8 @@ pub(super) fn judge(
                 && !raw.starts_with(b"$")
                 && !raw.starts_with(b"-")
         }
-        Strength::Password => !style.code && is_bare_password(&seen, value, style),
+        Strength::Password if style.code => is_in_connection(text, name, &seen, value),
+        Strength::Password => is_bare_password(&seen, value, style),
         Strength::Token => is_token(&seen, value, style),
         _ => false,
     }
@@ -203,6 +210,10 @@ impl<'t> Seen<'t> {
             && !self.has_digit
             && self.symbols <= 1
             && (joined || self.len() < 14)
+            // `FTP_PASS`
+            || ["_pass", "_pwd"].iter().any(|end| self.lower.ends_with(end))
+                && !self.has_digit
+                && self.symbols == 0
     }
 
     /// `redis://127.0.0.1:6379`: an address with nothing secret in it.
@@ -331,11 +342,40 @@ fn is_bare_password(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
             || style.strict && value.joint == Joint::Assign)
 }
 
+/// `"Server=db;Password=…;Encrypt=True"`, `"…?user=me&password=…"` in program text: a literal with several
+/// values.
+fn is_in_connection(text: &[u8], name: &[u8], seen: &Seen<'_>, value: &Value) -> bool {
+    let line = &text[value.range.start.saturating_sub(300)..value.range.start];
+    let line = &line[memchr::memrchr(b'\n', line).map_or(0, |at| at + 1)..];
+    let Some(before) = line.len().checked_sub(name.len() + 1) else {
+        return false;
+    };
+    let before = line[..before].strip_suffix(b" ").unwrap_or(&line[..before]);
+    value.tight
+        && value.joint == Joint::Assign
+        && matches!(before.last(), Some(b';' | b'&' | b'?'))
+        && before.iter().any(|b| matches!(b, b'"' | b'\'' | b'`'))
+        && matches!(
+            text.get(value.range.end),
+            Some(b';' | b'&' | b'"' | b'\'' | b'`')
+        )
+        && seen.len() >= 6
+        && (seen.has_digit || seen.symbols > 0)
+        // `secure%20password` are words.
+        && memchr::memmem::find(seen.raw, b"%20").is_none()
+        && !is_wordy(seen.raw)
+}
+
 /// `token = …`: programs make tokens, so a value that reads like words is none.
 fn is_token(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
     let raw = seen.raw;
     let odd = seen.symbols >= 1 && (seen.has_digit || seen.symbols >= 2);
     let has_clauses = || raw.windows(2).any(|w| w == b", " || w == b". ");
+    // A label in another language.
+    let in_label = |b: &u8| b.is_ascii_alphabetic() || !b.is_ascii() || b"- '".contains(b);
+    if !raw.is_ascii() && raw.iter().all(in_label) {
+        return false;
+    }
     if seen.spaced
         && (is_wordy(raw) || raw.len() > 64 || has_clauses() || is_words_and_numbers(raw))
     {

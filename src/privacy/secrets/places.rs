@@ -41,6 +41,8 @@ pub(super) fn url_password(text: &[u8], at: usize, style: Style) -> Option<Findi
         || password.starts_with(b"<")
         || password.starts_with(b"{")
         || password.starts_with(b"%s")
+        // `scheme://user[:password]@host`
+        || user.ends_with(b"[")
         || password == user && !password.iter().any(u8::is_ascii_digit)
         // `letme:in`
         || !strict && style.code && password.len() < 4 && password.iter().all(u8::is_ascii_lowercase)
@@ -161,6 +163,28 @@ pub(super) fn public_pem(text: &[u8], at: usize) -> Option<usize> {
     text[end..].starts_with(b"-----END ").then_some(end)
 }
 
+/// Returns true if a word of this length with this first letter may say what follows it: the names that
+/// [`after_word`] and the table of commands have. Nearly no word does.
+#[inline]
+pub(super) fn is_followed(first: u8, length: usize, next: u8) -> bool {
+    /// Lengths, one bit each, by the first letter.
+    const WORDS: [u32; 256] = {
+        let mut lengths = [0; 256];
+        let words: [(u8, u32); 5] = [(b'a', 13), (b'b', 6), (b'_', 10), (b'k', 3), (b'c', 4)];
+        let mut at = 0;
+        while at < words.len() {
+            let (first, length) = words[at];
+            lengths[first as usize] |= 1 << length;
+            lengths[first.to_ascii_uppercase() as usize] |= 1 << length;
+            at += 1;
+        }
+        lengths
+    };
+    let length = length.min(31);
+    (WORDS[usize::from(first)] >> length & 1 == 1)
+        | super::commands::may_be_program(first, length, next)
+}
+
 /// `Authorization: Bearer …`, `curl -u user:password`, and the like: examines what follows such a
 /// word.
 pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
@@ -204,11 +228,14 @@ const SCHEMES: [&[u8]; 11] = [
 ];
 
 fn authorization(text: &[u8], end: usize, found: &mut Vec<Finding>) {
-    let mut i = skip_space(text, after_name(text, end), 8);
-    if !matches!(text.get(i), Some(b':' | b'=' | b',')) {
+    let closed = after_name(text, end);
+    let mut i = skip_space(text, closed, 8);
+    // `proxy_set_header Authorization "Basic …"`: only with a scheme.
+    let is_bare = closed == end && i > end && matches!(text.get(i), Some(b'"' | b'\''));
+    if !is_bare && !matches!(text.get(i), Some(b':' | b'=' | b',')) {
         return;
     }
-    i = skip_space(text, i + 1, 8);
+    i = skip_space(text, i + usize::from(!is_bare), 8);
     if text.get(i) == Some(&b'>') {
         i = skip_space(text, i + 1, 8);
     }
@@ -227,7 +254,9 @@ fn authorization(text: &[u8], end: usize, found: &mut Vec<Finding>) {
             return;
         }
     }
-    add_bare(text, i, 8, "authorization", found);
+    if scheme.is_some() || !is_bare {
+        add_bare(text, i, 8, "authorization", found);
+    }
 }
 
 /// Returns true for `user:secret` in base64.

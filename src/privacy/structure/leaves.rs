@@ -342,7 +342,8 @@ fn yaml(text: &[u8]) -> Vec<Leaf> {
 struct Yaml<'t> {
     text: &'t [u8],
     found: Vec<Leaf>,
-    /// Indent and key; for list elements, the number.
+    /// Depth and key; for list elements, the number. The depth is twice the indent, and one more for an
+    /// element: a list may be as far in as the key that it belongs to.
     stack: Vec<(usize, String)>,
     /// Indents of lists, with the number of elements so far.
     counts: Vec<(usize, usize)>,
@@ -357,7 +358,10 @@ impl Yaml<'_> {
         let (value_at, key) = match key_of(&line[at..]) {
             Some((end, key)) => (at + end, Some(key)),
             // A list element that is a value itself.
-            None if self.stack.last().is_some_and(|(i, _)| *i < indent)
+            None if self
+                .stack
+                .last()
+                .is_some_and(|(depth, _)| *depth < 2 * indent)
                 && indent > 0
                 && line.trim_ascii_start().starts_with(b"-") =>
             {
@@ -366,7 +370,7 @@ impl Yaml<'_> {
             None => return,
         };
         let is_element = key.is_none();
-        self.stack.extend(key.map(|key| (indent, key)));
+        self.stack.extend(key.map(|key| (2 * indent, key)));
         let line_end = start + line.len();
         let (outer, inner) = quoted_or_bare(self.text, start + value_at, line_end, true);
         if outer.is_empty() {
@@ -390,7 +394,12 @@ impl Yaml<'_> {
         let is_space = |b: &&u8| matches!(b, b' ' | b'\t');
         let mut at = line.iter().take_while(is_space).count();
         let mut indent = at;
-        self.stack.retain(|(i, _)| *i < indent);
+        let is_element = line[at..].starts_with(b"- ");
+        let depth = 2 * indent + usize::from(is_element);
+        self.stack.retain(|(i, _)| *i < depth);
+        if !is_element {
+            self.counts.retain(|(i, _)| *i < indent);
+        }
         while line[at..].starts_with(b"- ") {
             self.counts.retain(|(i, _)| *i <= indent);
             let number = match self.counts.last_mut().filter(|(i, _)| *i == indent) {
@@ -403,7 +412,7 @@ impl Yaml<'_> {
                     0
                 }
             };
-            self.stack.push((indent, number.to_string()));
+            self.stack.push((2 * indent + 1, number.to_string()));
             at += 2;
             at += line[at..].iter().take_while(|b| **b == b' ').count();
             indent = at;
@@ -414,7 +423,7 @@ impl Yaml<'_> {
 
     /// Reads a block: everything indented deeper.
     fn block(&mut self, line_end: usize, rest: &[(usize, &[u8])]) {
-        let own = self.stack.last().map_or(0, |(i, _)| *i);
+        let own = self.stack.last().map_or(0, |(depth, _)| *depth / 2);
         let mut end = line_end;
         let mut first = None;
         for (next, line) in rest {
@@ -510,6 +519,19 @@ mod tests {
                 ("b.d.1.x", "3"),
                 ("e", "block\n  more"),
                 ("f", "end")
+            ])
+        );
+        // Elements no further in than their key.
+        let yaml = "d:\n- x: 1\n  y:\n  - 2\n  - 3\n- x: 4\ne: 5\nf:\n- 6\n";
+        assert_eq!(
+            shown(Format::Yaml, yaml),
+            want(&[
+                ("d.0.x", "1"),
+                ("d.0.y.0", "2"),
+                ("d.0.y.1", "3"),
+                ("d.1.x", "4"),
+                ("e", "5"),
+                ("f.0", "6")
             ])
         );
         let ini = "[s]\nk = v\n; c\np=q\n";
