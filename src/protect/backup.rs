@@ -118,12 +118,18 @@ pub(crate) fn capture(
         damaged,
         stored: Mutex::default(),
         present: Mutex::default(),
-        verdicts: (options.full || anew).then(|| Verdicts::load(repo)),
+        verdicts: match options.full || anew {
+            true => Some(Verdicts::load(repo)),
+            false => Verdicts::load_for(repo, run.dirty_bytes()),
+        },
         own_names: OwnNames::default(),
         monitor,
     };
     let mut counts = Counts::default();
     let (captured, packs) = run.read(&shared, kept, &mut counts)?;
+    if let Some(verdicts) = &shared.verdicts {
+        verdicts.save();
+    }
     let mut pending = run.rebuild(captured, &mut counts);
     // Everything dirty turned out to be unchanged, so another record would say nothing new.
     if pending.iter().all(|new| !new.is_news)
@@ -133,9 +139,6 @@ pub(crate) fn capture(
         return Ok(run.finish(snapshot, true, counts));
     }
     let snapshot = run.commit(&mut pending, &packs, &mut counts)?;
-    if let Some(verdicts) = &shared.verdicts {
-        verdicts.save();
-    }
     if hold.is_none() {
         reclaim(repo, &snapshot)?;
     }

@@ -53,6 +53,7 @@ mod import;
 mod incident;
 mod keys;
 mod keys_changed;
+mod looked;
 mod mcp;
 mod metadata;
 mod notify;

@@ -192,6 +192,11 @@ pub fn read_derived(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
+/// Returns the size of a derived file in bytes; `None` as in [`read_derived`].
+pub fn size_of_derived(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|stat| stat.len())
+}
+
 /// Opens a derived file for reading; `None` as in [`read_derived`].
 pub fn open_derived(path: &Path) -> Option<File> {
     File::open(path).ok()

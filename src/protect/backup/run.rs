@@ -193,6 +193,12 @@ impl<'a> Run<'a> {
         run.unread.push(unread(path, error, inode));
     }
 
+    /// Returns how many bytes the files have that have to be read.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        let dirty = self.runs.iter().flat_map(|run| &run.scan.dirty);
+        dirty.map(|dirty| dirty.stat.size).sum()
+    }
+
     /// Returns true if the walk found nothing new.
     pub(super) fn is_untouched(&self) -> bool {
         self.kept.files == 0

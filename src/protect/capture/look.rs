@@ -50,12 +50,12 @@ impl Capture<'_> {
             return Ok((seal::whole(self.shared.repo, path, bytes)?, None));
         };
         let digest = Digest::of(bytes);
-        let key = verdicts.key(digest, path);
-        let found = match verdicts.is_clear(key) {
+        let key = verdicts.key(self.shared.repo, digest, path);
+        let found = match key.is_some_and(|key| verdicts.is_clear(key)) {
             true => seal::Stored::Clear,
             false => seal::whole(self.shared.repo, path, bytes)?,
         };
-        if matches!(found, seal::Stored::Clear) {
+        if let Some(key) = key.filter(|_| matches!(found, seal::Stored::Clear)) {
             verdicts.note(key);
         }
         Ok((found, Some(digest)))

@@ -144,15 +144,21 @@ fn stored(repo: &Repository, path: &[u8], bytes: &[u8], mut examined: Examined) 
         return Ok(Stored::Clear);
     }
     let place = PathBuf::from(crate::base::path::os_from_bytes(path));
-    repo.published()
+    let through = repo
+        .published()
         .let_through(&place, bytes, repo.privacy_rules(), &mut examined);
+    // What is public is so at this place.
+    let clear = match through.is_empty() {
+        true => Stored::Clear,
+        false => Stored::Public,
+    };
     let mut ledger = Ledger::new(repo);
     match examined.treatment {
-        Treatment::Clear => Ok(Stored::Public),
+        Treatment::Clear => Ok(clear),
         Treatment::Seal => {
             let sealed = ledger.seal(bytes, &examined.seals)?;
             if ledger.kinds.is_empty() {
-                return Ok(Stored::Clear);
+                return Ok(clear);
             }
             let mac = ledger.vault.digest(bytes)?;
             let size = sealed.len() as u64;
@@ -162,7 +168,7 @@ fn stored(repo: &Repository, path: &[u8], bytes: &[u8], mut examined: Examined) 
             note_kinds(&examined, &mut ledger.kinds);
             let mac = ledger.vault.digest(bytes)?;
             if ledger.rules.allows_value(&fingerprint_of(mac)) {
-                return Ok(Stored::Clear);
+                return Ok(clear);
             }
             for piece in bytes.chunks(PIECE) {
                 keep_piece(&mut ledger, piece)?;
