@@ -397,6 +397,10 @@ impl Ledger {
     }
 
     fn add(&mut self, push: Push) -> Result<()> {
+        if self.newest().is_some_and(|newest| newest.id == push.id) {
+            // Noted already, by a run that was killed right after it.
+            return Ok(());
+        }
         self.write(&push)?;
         let stays = self
             .chain

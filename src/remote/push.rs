@@ -231,7 +231,11 @@ impl Run<'_> {
             // Asked for by its name, too: a listing may be behind, and a second record of that number
             // would look like one of another machine.
             let push = (pending.number, pending.id);
-            if found.contains(&push) || self.destination.has_push(push)? {
+            // What is noted already (by a run that was killed right after it) is only forgotten.
+            let is_noted = known.is_some_and(|(number, _)| pending.number <= number);
+            let is_there =
+                !is_noted && (found.contains(&push) || self.destination.has_push(push)?);
+            if is_there {
                 self.ledger.finish(pending)?;
                 self.ledger.forget_written();
             } else {
