@@ -265,7 +265,7 @@ impl Far {
         let each = machines.iter().zip(&called);
         let names: Vec<String> = each
             .map(|(id, name)| match name {
-                Some(host) if is_clear(name) => host.clone(),
+                Some(host) if is_clear(name) => bdr::base::path::show(host.as_ref()),
                 _ => id.prefix(machines),
             })
             .collect();

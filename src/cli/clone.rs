@@ -192,7 +192,7 @@ fn tell(
     }
     let whose = match push.host.is_empty() {
         true => push.machine.to_string(),
-        false => push.host.clone(),
+        false => bdr::base::path::show(push.host.as_ref()),
     };
     let amount = format!(
         "{}, {}",

@@ -282,7 +282,8 @@ fn row(cx: &Context, machine: &MachineDocument) -> Vec<String> {
     };
     vec![
         machine.machine.clone(),
-        machine.host.clone().unwrap_or_default(),
+        // What another machine calls itself may be anything.
+        bdr::base::path::show(machine.host.as_deref().unwrap_or_default().as_ref()),
         pushed.map_or_else(String::new, |time| age(cx.now, time)),
         machine
             .snapshots

@@ -53,7 +53,11 @@ mod import;
 mod incident;
 mod keys;
 mod keys_changed;
+#[cfg(feature = "remote")]
+mod killed;
 mod looked;
+#[cfg(feature = "remote")]
+mod many;
 mod mcp;
 mod metadata;
 mod notify;

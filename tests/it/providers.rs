@@ -7,11 +7,13 @@ use crate::carried_away::{run, with};
 use crate::stores::{Server, StandIn, server};
 use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, noise, picture};
+use crate::thinned::at;
 
 /// A place that has been added, and what a restore must bring back.
 struct Machine {
     place: Place,
     server: Server,
+    day: std::cell::Cell<i64>,
 }
 
 impl Machine {
@@ -23,7 +25,11 @@ impl Machine {
         }
         place.write("noise", &noise(6 << 20));
         place.init();
-        let machine = Self { place, server };
+        let machine = Self {
+            place,
+            server,
+            day: std::cell::Cell::new(0),
+        };
         machine.run(&["remote", "add", "far", &machine.server.url]);
         Some(machine)
     }
@@ -32,13 +38,34 @@ impl Machine {
         self.server.standin.as_ref().unwrap()
     }
 
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = with(&self.place, &self.server, args);
+        command.env("BDR_TEST_NOW", at(self.day.get()));
+        command
+    }
+
     fn run(&self, args: &[&str]) -> String {
-        run(&self.place, &self.server, args)
+        let output = self.command(args).output().unwrap();
+        let said = format!("bdr {args:?}: {}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        stdout(&output)
+    }
+
+    /// Returns what a prune did, that of two days later after it, and how many objects were removed.
+    fn prunes(&self) -> u64 {
+        let mut removed = 0;
+        for _ in 0..2 {
+            let document: Value =
+                serde_json::from_str(&self.run(&[&["--json"][..], &PRUNE].concat())).unwrap();
+            removed += document["data"]["result"]["removed"].as_u64().unwrap();
+            self.day.set(self.day.get() + 2);
+        }
+        removed
     }
 
     /// Runs something that fails, and returns what it said.
     fn fails(&self, args: &[&str], code: i32) -> String {
-        let output = with(&self.place, &self.server, args).output().unwrap();
+        let output = self.command(args).output().unwrap();
         let said = format!("{}{}", stdout(&output), stderr(&output));
         assert_eq!(output.status.code(), Some(code), "bdr {args:?}: {said}");
         for secret in ["secret-of-the-app", "rt-", "at."] {
@@ -55,6 +82,7 @@ impl Machine {
     fn work(&self, day: u8) {
         self.place
             .write(&format!("day/{day}"), &noise(20_000 + usize::from(day)));
+        self.day.set(self.day.get() + 1);
         self.run(&["backup"]);
     }
 
@@ -85,6 +113,16 @@ impl Machine {
     }
 }
 
+const PRUNE: [&str; 8] = [
+    "prune",
+    "--remote",
+    "far",
+    "--keep-last",
+    "1",
+    "--keep-within",
+    "1h",
+    "--yes",
+];
 const ALL: [&str; 4] = ["gdrive", "dropbox", "gs", "b2"];
 
 /// What a request is for that stores an object.
@@ -228,12 +266,9 @@ fn listings_in_pages_and_of_some_moments_ago_lose_nothing() {
         machine.standin().control(&json!({"stale": 0}));
         machine.comes_back(name);
         // A prune and its sweeps: done, or nothing is removed.
-        let prune = ["prune", "--remote", "far", "--keep-last", "1", "--yes"];
         for behind in [8, 1, 0] {
             machine.standin().control(&json!({ "stale": behind }));
-            let output = with(&machine.place, &machine.server, &prune)
-                .output()
-                .unwrap();
+            let output = machine.command(&PRUNE).output().unwrap();
             let said = format!("{}{}", stdout(&output), stderr(&output));
             match output.status.code() {
                 Some(0) => {}
@@ -272,8 +307,14 @@ fn names_that_exist_twice_at_google_drive_do_no_harm() {
         machine.run(&["push"]);
         machine.comes_back("after a push");
     }
+    // A new full backup needs nothing older.
+    machine.day.set(machine.day.get() + 1);
+    machine.run(&["backup", "--full"]);
+    machine.run(&["push"]);
     // What is removed is removed in both: nothing of the name comes back.
-    let prune = ["prune", "--remote", "far", "--keep-last", "1", "--yes"];
-    machine.run(&prune);
+    assert!(machine.prunes() > 0, "nothing was removed");
     machine.comes_back("after a prune");
+    let checked = machine.run(&["--json", "verify", "--remote", "far"]);
+    let checked: Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!(checked["data"]["unnamed"], 0, "{checked}");
 }

@@ -19,7 +19,16 @@ mod proxy;
 #[cfg(feature = "remote")]
 mod servers;
 #[cfg(feature = "remote")]
+pub(crate) use proxy::Act;
+#[cfg(feature = "remote")]
 pub(crate) use servers::{Server, StandIn, server};
+
+/// Returns a proxy before a server that is there, and the server's port.
+#[cfg(feature = "remote")]
+pub(crate) fn before(name: &str) -> (proxy::Proxy, u16) {
+    let port = servers::port(name);
+    (proxy::Proxy::before(port), port)
+}
 
 fn in_directory(dir: &Path) -> Arc<dyn Store> {
     let location = Location::parse(dir.to_str().unwrap()).unwrap();

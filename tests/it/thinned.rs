@@ -912,7 +912,7 @@ fn with_days(days: i64) -> (Place, String) {
     (place, key)
 }
 
-fn at(days: i64) -> String {
+pub(crate) fn at(days: i64) -> String {
     day(days).to_rfc3339()
 }
 

@@ -11,6 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
 /// A server, as a test reaches it.
+#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) url: String,
     pub(super) access: Access,
@@ -55,6 +56,31 @@ impl StandIn {
 }
 
 impl Server {
+    /// Returns a directory of this machine.
+    pub(crate) fn directory(dir: &std::path::Path) -> Self {
+        Self {
+            url: format!("file://{}", dir.display()),
+            access: Access::default(),
+            fields: Vec::new(),
+            standin: None,
+        }
+    }
+
+    /// Returns a place below.
+    pub(crate) fn below(mut self, path: &str) -> Self {
+        self.url = format!("{}/{path}", self.url);
+        self
+    }
+
+    /// Returns it as reached by another port.
+    pub(crate) fn at_port(&self, port: u16, other: u16) -> Self {
+        let url = self.url.replace(&format!(":{port}"), &format!(":{other}"));
+        Self {
+            url,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn open(&self) -> Arc<dyn Store> {
         open(&self.url, &self.access)
     }
@@ -163,7 +189,9 @@ fn provider(name: &str, root: &str) -> Option<Server> {
         println!("SKIPPED: the store `{name}` (no stand-in; tests/servers.py starts it)");
         return None;
     };
-    let account = format!("{name}-{}", root.replace('/', "-"));
+    // The whole test may have one account; it is a name without signs.
+    let account: String = root.chars().filter(char::is_ascii_alphanumeric).collect();
+    let account = format!("{name}-{account}");
     let ca = text(&facts, "ca");
     let url = match name {
         "gs" => format!("gs://bucket/{root}?ca={ca}"),
