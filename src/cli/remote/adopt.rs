@@ -179,7 +179,8 @@ fn agreed(
         let mut text = String::new();
         for one in found {
             let there = plural(one.estate.snapshots(), "snapshot");
-            text.push_str(&format!("{}: {there} of {}\n", one.name, one.estate.host()));
+            let host = show(one.estate.host().as_ref());
+            text.push_str(&format!("{}: {there} of {host}\n", one.name));
             for problem in &one.estate.problems {
                 text.push_str(&format!("  {problem}\n"));
             }
