@@ -203,7 +203,8 @@ pub(crate) fn pick<'a>(
         (None, [word, paths @ ..]) => {
             let snapshot = match one(cx, snapshots, word) {
                 Ok(snapshot) => snapshot,
-                Err(failure) if is_unknown(&failure) => {
+                // Without any backup, `latest` is unknown too.
+                Err(failure) if is_unknown(&failure) && *word != latest => {
                     return by_paths(cx, verb, snapshots, words, failure);
                 }
                 Err(failure) => return Err(failure),

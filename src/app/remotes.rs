@@ -382,6 +382,9 @@ fn try_push(
         ),
     };
     let machine = Machine::of(&directory(cx, repo.id()), cx.now)?;
+    if let Some(signer) = machine.signer() {
+        secrets::note_signer(cx, remote, (machine.id, signer));
+    }
     let far = Far {
         remote: remote.clone(),
     };

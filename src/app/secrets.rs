@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bdr::base::error::IoContext as _;
+use bdr::base::id::Id;
 use bdr::disk::fsutil;
 use bdr::model::config::Remote;
 use bdr::remote::Destination;
 use bdr::remote::crypt::Generated;
 use bdr::remote::identity::name_of;
 use bdr::remote::ledger::At;
+use bdr::remote::sign::{self, Signer};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -342,10 +344,7 @@ fn keep_in_file(cx: &Context, remote: &Remote, key: &Generated) -> Result<String
     let path = key_file(cx, &remote.name);
     fsutil::create_dir_private(path.parent().unwrap_or(Path::new(".")))?;
     // So whoever has this file alone notices what somebody else wrote there.
-    let signed = match signers::own_or_new(cx) {
-        Some((machine, signer)) => format!("# signed by: {}\n", signer.of_machine(machine)),
-        None => String::new(),
-    };
+    let signed = signers::own_or_new(cx).map_or_else(String::new, signed_by);
     let mut text = Zeroizing::new(format!(
         "# bdr: opens what is pushed to {}\n{signed}# public key: {}\n{}\n",
         remote.name, key.recipient, *key.secret
@@ -364,6 +363,45 @@ fn keep_in_file(cx: &Context, remote: &Remote, key: &Generated) -> Result<String
         Err(error) => return Err(bdr::Error::io("read", &path, error).into()),
     }
     Ok(cx.shown_absolute(&path))
+}
+
+fn signed_by((machine, signer): (Id, Signer)) -> String {
+    format!("# signed by: {}\n", signer.of_machine(machine))
+}
+
+/// Says in the file with the secret key who signs what is pushed, if it does not: the file may be
+/// older than the repository, or than the id of this machine.
+pub(crate) fn note_signer(cx: &Context, remote: &Remote, own: (Id, Signer)) {
+    let path = key_file(cx, &remote.name);
+    let Some(older) = path
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file())
+        .then(|| std::fs::read(&path).ok())
+        .flatten()
+        .and_then(|text| String::from_utf8(text).ok())
+        .map(Zeroizing::new)
+    else {
+        return;
+    };
+    // The first one counts.
+    let known = sign::found_in(&older).find(|(machine, _)| *machine == own.0);
+    if known.is_some_and(|(_, signer)| signer == own.1) {
+        return;
+    }
+    let text = Zeroizing::new(format!("{}{}", signed_by(own), *older));
+    let keys = |text: &str| {
+        let keys = Generated::all_of(text.as_bytes()).ok()?;
+        Some(
+            keys.into_iter()
+                .map(|key| key.recipient)
+                .collect::<Vec<_>>(),
+        )
+    };
+    // A file that somebody put there may not be one that takes a comment.
+    if keys(&older).is_some_and(|all| keys(&text) == Some(all)) {
+        // Without it, what opens there is the same.
+        let _ = fsutil::write_atomic(&path, text.as_bytes(), 0o600);
+    }
 }
 
 /// Puts the locked identities of a destination there, those that are not there yet.

@@ -590,3 +590,48 @@ fn snapshots_at_a_destination_are_compared_and_never_with_the_files_of_another_m
         "{said}"
     );
 }
+
+#[test]
+fn a_key_that_was_made_before_the_repository_says_who_signs_as_well() {
+    let place = Place::with_repository();
+    let disk = tempfile::tempdir().unwrap();
+    let url = disk.path().to_str().unwrap();
+    place.write("mine.txt", b"mine\n");
+    place.run(&["remote", "add", "disk", url, "--encrypt"], 0);
+    place.init();
+    place.run(&["backup"], 0);
+    let key = || std::fs::read_to_string(place.path("bdr/disk.key")).unwrap();
+    let mut known = Vec::new();
+    // Nor does a new id of the machine leave the file behind. A push that is like the one before
+    // changes nothing in it.
+    for round in 0..3 {
+        if round == 1 {
+            place.run(&["remote", "reset", "--yes"], 0);
+        }
+        place.write("mine.txt", format!("{round}\n").as_bytes());
+        place.run(&["backup"], 0);
+        place.run(&["push"], 0);
+        let signer = place.json(&["machines"])["machines"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["is_this"] == true)
+            .map(|one| one["signer"].as_str().unwrap().to_owned());
+        let line = format!("{}/{}", id(&place), signer.unwrap());
+        assert!(key().contains(&line), "{line}: {}", key());
+        known.push(line);
+    }
+    known.dedup();
+    for line in &known {
+        assert_eq!(key().matches(line.as_str()).count(), 1, "{}", key());
+    }
+    let bare = Place::with_repository();
+    let machine = id(&place);
+    let file = place.path("bdr/disk.key");
+    let mine = place.tree().join("mine.txt");
+    let mine = mine.to_str().unwrap();
+    let args = ["cat", "latest", mine, "--from", url, "--machine"];
+    let rest = [machine.as_str(), "--identity", file.to_str().unwrap()];
+    let seen = bare.run(&[&args[..], &rest[..]].concat(), 0);
+    assert_eq!(seen.stdout, b"2\n");
+}

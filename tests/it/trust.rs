@@ -386,6 +386,35 @@ fn two_sources() -> Place {
 }
 
 #[test]
+fn without_any_backup_a_word_that_names_nothing_is_an_error() {
+    let place = Place::with_repository();
+    place.write("data/1.txt", b"one\n");
+    let file = place.tree().join("data/1.txt");
+    // It makes the repository, and there is no backup.
+    place.run(&["guard", "--", "rm", file.to_str().unwrap()], 0);
+    for verb in ["cat", "ls", "restore"] {
+        for word in [
+            "nothing.txt",
+            "latest:",
+            "latest:data/1.txt",
+            "zz",
+            "latest",
+        ] {
+            let output = place.bdr(&[verb, word]).output().unwrap();
+            let said = stderr(&output);
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
+            assert!(said.contains("hint: "), "{verb} {word}: {said}");
+        }
+        // What a guard kept is named.
+        let output = place.run(&[verb, file.to_str().unwrap()], 1);
+        assert!(
+            stderr(&output).contains(&format!("bdr {verb} ")),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
 fn latest_is_what_somebody_took_to_keep() {
     let place = backed_up(false);
     let kept = picture(&place.tree());

@@ -55,7 +55,7 @@ pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
         }
         _ => drop(table.insert(last, Item::Value(value))),
     }
-    Ok(document.to_string())
+    Ok(written(text, document))
 }
 
 /// Returns the text with values added to a list, which is created if it is missing. Values that the
@@ -81,7 +81,7 @@ pub fn append(text: &str, key: &[&str], values: &[String]) -> Result<String> {
             list.push(value.as_str());
         }
     }
-    Ok(document.to_string())
+    Ok(written(text, document))
 }
 
 /// Returns the text without a value or a whole table.
@@ -118,6 +118,22 @@ pub fn parts(key: &str) -> Result<Vec<String>> {
         )
     })?;
     Ok(parts.iter().map(|part| part.get().to_owned()).collect())
+}
+
+/// Returns the changed document. What is commented out at the end of a text is below the last table
+/// and belongs to it: a table that is new comes after that, not between them.
+fn written(text: &str, mut document: DocumentMut) -> String {
+    let end = document.trailing().clone();
+    let known = end.as_str().and_then(|end| text.strip_suffix(end));
+    document.set_trailing("");
+    let new = document.to_string();
+    match known.and_then(|known| new.strip_prefix(known)) {
+        Some(added) if added.trim_start().starts_with('[') => format!("{text}{added}"),
+        _ => {
+            document.set_trailing(end);
+            document.to_string()
+        }
+    }
 }
 
 fn no_key() -> Error {
@@ -204,6 +220,43 @@ mod tests {
             set_one("repository", &["/r"]),
             format!("repository = \"/r\"\n{TEXT}")
         );
+    }
+
+    #[test]
+    fn what_is_commented_out_at_the_end_stays_below_its_table() {
+        let end = "# keep_weekly = 4\n\n# bdr schedule install\n";
+        for text in [
+            format!("[retention]\n{end}"),
+            format!("[retention]\nkeep_daily = 7\n{end}"),
+            format!("[source.a]\npath = \"/a\"\n\n[retention]\n{end}"),
+        ] {
+            for key in ["remote.x.url", "privacy.profile", "source.b.path"] {
+                let parts = parts(key).unwrap();
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                let new = set(&text, &parts, &["v".to_owned()]).unwrap();
+                let at = new.rfind("[retention]").unwrap();
+                let below = new[at..].lines().skip(1);
+                let own: Vec<&str> = below.take_while(|line| !line.starts_with('[')).collect();
+                assert!(own.contains(&"# keep_weekly = 4"), "{new}");
+                // The second value of a table that is new belongs to it as well.
+                let (last, tables) = parts.split_last().unwrap();
+                let other = [tables, &[if *last == "url" { "limit" } else { "more" }]].concat();
+                let twice = set(&new, &other, &["w".to_owned()]).unwrap();
+                let read: toml::Table = twice.parse().unwrap();
+                let mut table = &read;
+                for part in tables {
+                    table = table[*part].as_table().unwrap();
+                }
+                assert_eq!(table.len(), 2, "{twice}");
+            }
+        }
+        // A key comes before what is commented out below its table.
+        let text = set(
+            &format!("[retention]\n{end}"),
+            &["retention", "keep_daily"],
+            &["3".to_owned()],
+        );
+        assert_eq!(text.unwrap(), format!("[retention]\nkeep_daily = 3\n{end}"));
     }
 
     #[test]
