@@ -23,8 +23,10 @@ use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::disk::fsutil::{self, Lock, Sharing};
 
+mod others;
 mod removed;
 
+pub(super) use others::Others;
 pub use removed::{Discarded, Refusal, Trash};
 
 /// The largest record in the ledger, decompressed, in bytes.
@@ -166,6 +168,7 @@ pub struct Ledger {
     /// Names that this repository has and that were removed there.
     dropped: BTreeSet<String>,
     trash: Trash,
+    others: Others,
     _lock: Lock,
 }
 
@@ -273,6 +276,7 @@ impl Ledger {
             book: Book::open(dir),
             dropped: removed::dropped(dir),
             trash: Trash::read(dir),
+            others: Others::read(dir),
             _lock: lock,
         };
         ledger.read();
@@ -486,6 +490,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// Returns what is known of records that somebody else wrote there.
+    pub(super) fn others(&self) -> &Others {
+        &self.others
+    }
+
+    /// Notes what is known of records that somebody else wrote there.
+    pub(super) fn set_others(&mut self, others: Others) -> Result<()> {
+        others.write(&self.dir)?;
+        self.others = others;
+        Ok(())
+    }
+
     /// Forgets a push that came to nothing; its objects are remembered.
     pub(super) fn forget_pending(&self) {
         removed::forget_dropping(&self.dir);
@@ -508,6 +524,8 @@ impl Ledger {
         self.book.forget();
         self.dropped.clear();
         removed::forget_dropped(&self.dir);
+        self.others = Others::default();
+        Others::forget(&self.dir);
         super::prune::Last::forget(&self.dir);
         self.set_trash(Trash::default())?;
         self.replace(Vec::new())

@@ -214,10 +214,15 @@ impl Pruning<'_> {
                 "two machines push under one id: bdr remote reset, on one of them".to_owned(),
             );
         }
-        // It may be a copy of this machine whose record is damaged: what that pushed is not to go.
-        if let Some(name) = self.run.strangers.first() {
+        // Whoever wrote it may need what this machine does not.
+        let others = self.run.others(&pushes)?;
+        if let Some(name) = others.first() {
+            let more = match others.len() {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
             self.plan.blocked.push(format!(
-                "pushes/{name} is not signed by this machine: remove it there, or start anew with bdr remote reset"
+                "pushes/{name}{more} is not signed by this machine: if no other machine pushes as this one, delete it at the destination"
             ));
         }
         let destination = self.run.destination;

@@ -268,9 +268,11 @@ impl Run<'_> {
     /// Returns the newest push that this machine signed, of those that were found. What somebody else
     /// wrote there says nothing: it is counted, and this machine's next push comes after it.
     fn own(&mut self, found: &[(u64, Id)], known: Option<(u64, Id)>) -> Result<Option<(u64, Id)>> {
+        let mut own = None;
         for push in found.iter().rev() {
             if Some(*push) == known {
-                return Ok(known);
+                own = known;
+                break;
             }
             let signer = match self.destination.head(*push) {
                 Ok((head, _)) => head.signer,
@@ -278,14 +280,59 @@ impl Run<'_> {
                 Err(error) => return Err(error),
             };
             if signer.is_some() && signer == self.machine.signer() {
-                return Ok(Some(*push));
+                own = Some(*push);
+                break;
             }
             self.strangers.push(record::file_name(push.0, push.1));
             if push.0 < record::LAST {
                 self.after = self.after.max(push.0 + 1);
             }
         }
-        Ok(None)
+        // Without a ledger, nobody knows who wrote those before it.
+        let unseen = own.filter(|_| known.is_none()).map(|(number, _)| number);
+        if unseen.is_some() || !self.strangers.is_empty() {
+            let mut others = self.ledger.others().clone();
+            others.unseen = unseen.unwrap_or(others.unseen);
+            others.names.extend(self.strangers.iter().cloned());
+            self.ledger.set_others(others)?;
+        }
+        Ok(own)
+    }
+
+    /// Returns the records of others that are there. `listed`: all that are, in order.
+    pub(super) fn others(&mut self, listed: &[(u64, Id)]) -> Result<Vec<String>> {
+        let unseen = self.ledger.others().unseen;
+        let (mut first, mut found) = (None, Vec::new());
+        for push in listed.iter().filter(|push| push.0 <= unseen) {
+            let mut known = self.ledger.chain().iter();
+            let known = known.find(|own| (own.number, own.id) == *push);
+            let signer = match known {
+                Some(own) => own.signer,
+                None => match self.destination.head(*push) {
+                    Ok((head, _)) => head.signer,
+                    // Gone since then, or damaged: it names nothing that anybody could read.
+                    Err(Error::Damaged { .. }) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            // What comes before all of this machine's is of one whose place it took, or from before
+            // records were signed.
+            if signer.is_some() && signer == self.machine.signer() {
+                first = first.or(Some(push.0));
+            } else if signer.is_some() && first.is_some() {
+                found.push(record::file_name(push.0, push.1));
+            }
+        }
+        if unseen > 0 {
+            let mut others = self.ledger.others().clone();
+            others.unseen = 0;
+            others.names.extend(found);
+            self.ledger.set_others(others)?;
+        }
+        // A listing may be behind: what it does not show is still remembered.
+        let others = &self.ledger.others().names;
+        let names = listed.iter().map(|push| record::file_name(push.0, push.1));
+        Ok(names.filter(|name| others.contains(name)).collect())
     }
 
     /// Learns from the records which objects are there, so that they are not sent again: from all

@@ -77,6 +77,7 @@ mod prune;
 mod pushed;
 mod remotes;
 mod repair;
+mod rivals;
 mod schedule;
 mod sealed;
 mod seeing;

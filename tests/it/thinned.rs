@@ -150,14 +150,14 @@ impl History {
         self.prune_with(Some(policy), false)
     }
 
-    fn prune_with(&self, policy: Option<Policy>, key: bool) -> (Plan, PruneReport) {
+    pub(crate) fn prune_with(&self, policy: Option<Policy>, key: bool) -> (Plan, PruneReport) {
         let at = day(self.day) + TimeDelta::hours(1);
         let how = How { policy, at, key };
         prune(&self.far, &self.place, &self.repo, &how).unwrap()
     }
 
     /// Removes all but some snapshots here, and what only they need.
-    fn prune_here(&self, count: u32) {
+    pub(crate) fn prune_here(&self, count: u32) {
         let at = day(self.day) + TimeDelta::hours(2);
         let mut options = care::prune::PruneOptions::new(at, &zone);
         options.policy = last(count);

@@ -20,8 +20,8 @@ use crate::ui::{plural, prompt};
 /// Go on with what another machine has pushed, because that one is gone
 ///
 /// After `bdr clone` or `bdr restore` on a new machine: what the old one pushed is not sent again, and this machine may prune it.
-/// All destinations are looked at. Do it only if the old machine pushes no more: of two that push as one, each prune
-/// removes what only the other one has pushed. Machines that sync with the old one have to be told: bdr machines --forget.
+/// All destinations are looked at. Do it only if the old machine pushes no more: of two that push as one, neither
+/// can prune there. Machines that sync with the old one have to be told: bdr machines --forget.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

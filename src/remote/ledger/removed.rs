@@ -20,13 +20,13 @@ const DROPPING: &str = "dropping.json.gz";
 const TRASH: &str = "trash.json.gz";
 const MAX_BYTES: u64 = 256 << 20;
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     let packed = fsutil::read_derived(path)?;
     let json = frame::decompressed("a note in the ledger", &packed, MAX_BYTES).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let json = serde_json::to_vec(value).map_err(|e| Error::Unrecordable {
         reason: e.to_string(),
     })?;
