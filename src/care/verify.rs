@@ -354,7 +354,7 @@ fn check_kept(
         let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept) else {
             continue;
         };
-        if let Err(error) = repo.open_kept(kept) {
+        if let Err(error) = repo.find_kept(kept) {
             let name = layout::kept_set(kept.set);
             let known = lost
                 .entry(name.clone())

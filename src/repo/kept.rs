@@ -239,6 +239,14 @@ pub struct Resolved {
     pub is_unsure: bool,
 }
 
+/// Where kept content was found.
+pub enum Found {
+    /// It is packed.
+    Stored(Resolved),
+    /// It is not packed yet; only the first bytes of the file count, as many as it had.
+    Kept(KeptFile),
+}
+
 #[derive(Debug)]
 pub(super) struct Known {
     set: KeptSet,
@@ -508,14 +516,28 @@ impl Repository {
         })
     }
 
-    /// Opens kept content that is not packed; only its first `size` bytes count.
+    /// Returns where kept content is now. Another process may pack it at any time: then the file is gone,
+    /// and what was looked up before no longer holds.
     ///
     /// # Errors
     /// It is gone, or was overwritten.
-    pub fn open_kept(&self, kept: Kept) -> Result<KeptFile> {
-        let known = self.kept_set(kept.set)?;
-        let area = known.area(|| self.areas())?;
-        known.set.open(&area, kept.number)
+    pub fn find_kept(&self, kept: Kept) -> Result<Found> {
+        if let Some(resolved) = self.resolve_kept(kept)? {
+            return Ok(Found::Stored(resolved));
+        }
+        let open = || {
+            let known = self.kept_set(kept.set)?;
+            let area = known.area(|| self.areas())?;
+            known.set.open(&area, kept.number)
+        };
+        match open() {
+            Ok(file) => Ok(Found::Kept(file)),
+            Err(error) => {
+                self.forget_kept(kept.set);
+                let stored = self.resolve_kept(kept)?.map(Found::Stored);
+                stored.ok_or(error)
+            }
+        }
     }
 
     /// Returns true if a set is packed, or its area seems to be in place; reads none of the files.
@@ -539,23 +561,20 @@ impl Repository {
         let Some(kept) = content.as_kept() else {
             return digest_of(file) == Some(content.digest);
         };
-        match self.resolve_kept(kept) {
-            Ok(Some(Resolved {
+        match self.find_kept(kept) {
+            Ok(Found::Stored(Resolved {
                 sealed: Some(sealed),
                 ..
             })) => self.mac_of(file).is_some_and(|mac| mac == sealed.mac),
-            Ok(Some(Resolved {
-                content: Some(content),
-                ..
-            })) => digest_of(file) == Some(content.digest),
-            _ => {
+            Ok(Found::Stored(resolved)) => match resolved.content {
+                Some(content) => digest_of(file) == Some(content.digest),
+                None => matches!(file.read(&mut [0]), Ok(0)),
+            },
+            Ok(Found::Kept(found)) => {
                 let now = digest_of(file);
-                let before = self
-                    .open_kept(kept)
-                    .ok()
-                    .and_then(|kept_file| digest_of_kept(&kept_file.file, kept));
-                now.is_some() && now == before
+                now.is_some() && now == digest_of_kept(&found.file, kept)
             }
+            Err(_) => false,
         }
     }
 

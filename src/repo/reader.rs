@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Repository;
 use super::index::{DigestSet, Index, Location};
-use super::kept::{KeptPlace, Resolved};
+use super::kept::{Found, KeptPlace, Resolved};
 use super::pack::Member;
 use super::trash::Part;
 use crate::base::error::{Error, Result};
@@ -135,22 +135,12 @@ impl<'a> Reader<'a> {
 
     /// Passes kept content to `sink`.
     fn kept(&mut self, kept: Kept, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        if let Some(resolved) = self.repo.resolve_kept(kept)? {
-            return self.resolved(resolved, sink);
-        }
-        let mut file = match self.repo.open_kept(kept) {
-            Ok(opened) => {
+        let mut file = match self.repo.find_kept(kept)? {
+            Found::Kept(opened) => {
                 self.unsure |= !opened.is_sure;
                 opened.file
             }
-            // Maybe another process packed it just now.
-            Err(error) => {
-                self.repo.forget_kept(kept.set);
-                let Some(resolved) = self.repo.resolve_kept(kept)? else {
-                    return Err(error);
-                };
-                return self.resolved(resolved, sink);
-            }
+            Found::Stored(resolved) => return self.resolved(resolved, sink),
         };
         let mut left = kept.size;
         self.packed.resize(128 * 1024, 0);

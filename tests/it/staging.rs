@@ -117,6 +117,44 @@ fn a_large_operand_is_kept_and_every_way_back_is_exact() {
     run(&place, &["verify"], 0);
 }
 
+/// Another process may pack what is kept at any moment, also between two looks of one that runs.
+#[test]
+fn what_is_packed_meanwhile_is_still_known_for_what_it_is() {
+    let place = Place::with_repository();
+    place.write("plain.txt", b"hello");
+    place.write("empty", b"");
+    std::fs::create_dir(place.tree().join("deep")).unwrap();
+    std::fs::hard_link(
+        place.tree().join("plain.txt"),
+        place.tree().join("deep/hard"),
+    )
+    .unwrap();
+    place.init();
+    run(
+        &place,
+        &["guard", "--", "sh", "-c", "rm plain.txt empty"],
+        0,
+    );
+    assert_eq!(kept(&place).0, 1);
+    let storage = std::sync::Arc::new(bdr::disk::storage::LocalStorage::new(place.store()));
+    let repo = bdr::repo::Repository::open(storage, &place.cache()).unwrap();
+    let snapshot = repo.snapshots().unwrap().pop().unwrap();
+    let listing = repo.listing(&snapshot.roots[0]).unwrap();
+    let entry = listing.iter().find(|e| e.path.name() == b"hard").unwrap();
+    let hard = place.tree().join("deep/hard");
+    let has = || repo.has_content(&entry.body, &mut std::fs::File::open(&hard).unwrap());
+    assert!(has());
+    run(&place, &["settle"], 0);
+    assert_eq!(kept(&place), (0, Vec::new()));
+    assert!(has(), "it is the same file as before");
+    std::fs::write(&hard, "HELLO").unwrap();
+    assert!(!has());
+    let monitor = &bdr::base::monitor::NullMonitor;
+    let level = bdr::care::verify::VerifyLevel::Full;
+    let report = bdr::care::verify::verify(&repo, None, level, None, monitor).unwrap();
+    assert_eq!(report.damage.len(), 0, "{:?}", report.damage);
+}
+
 #[test]
 fn many_small_files_are_kept_too() {
     let place = Place::with_repository();
