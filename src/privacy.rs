@@ -135,7 +135,7 @@ pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
 
 fn grams() -> &'static grams::Grams {
     static GRAMS: std::sync::OnceLock<grams::Grams> = std::sync::OnceLock::new();
-    GRAMS.get_or_init(|| grams::Grams::new(phi::fours()))
+    GRAMS.get_or_init(|| grams::Grams::new(phi::all_marks()))
 }
 
 /// Finds everything in a text; `map` says what of it is code, if that is known.

@@ -1,23 +1,23 @@
 //! Where names of secrets and words of patients may be: four bytes at a time against a table of bits.
 //!
-//! Nearly no text has any, so what counts is how fast that is known, for both in one pass. The tables
-//! stay in the nearest cache.
+//! Nearly no text has any, so what counts is how fast that is known, for both in one pass. It looks at
+//! every other place only, without asking what each byte is; the table stays in the nearest cache.
 
 use std::sync::OnceLock;
 
 /// The name of a secret may have the four bytes.
 pub(super) const NAME: u8 = 1;
-/// A word may be here that makes a line worth examining for patients: see `phi::fours`.
+/// A word may be here that makes a line worth examining for patients: see `phi::all_marks`.
 pub(super) const TRIGGER: u8 = 2;
 
 /// Four letters that names of secrets have, anywhere in a word; `tras` is of `contraseña`, `nflu` of
 /// `confluent`.
-const NAMES: [&[u8]; 14] = [
+const NAMES: [&[u8; 4]; 14] = [
     b"toke", b"secr", b"pass", b"cred", b"auth", b"salt", b"cook", b"mnem", b"seed", b"bear",
     b"tras", b"webh", b"oaut", b"nflu",
 ];
 /// Three letters, and what does not follow them: no `path`, no `pattern`.
-const SHORT_NAMES: [(&[u8], &[u8]); 9] = [
+const SHORT_NAMES: [(&[u8; 3], &[u8]); 9] = [
     (b"key", b""),
     (b"pwd", b""),
     (b"psw", b""),
@@ -47,18 +47,15 @@ const KINDS: [u8; 256] = {
     kinds
 };
 
-/// Bytes, one of each kind that is in no word.
-const NO_WORDS: [u8; 3] = [b' ', 0x80, 0x81];
 /// Bytes, one of each kind that is no letter and no digit.
 pub(super) const NO_LETTERS: [u8; 4] = [b' ', b'_', 0x80, 0x81];
 
-/// The last four bytes of a text.
+/// Four bytes of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Four(u32);
 
 impl Four {
-    #[inline]
-    pub(super) fn with(self, b: u8) -> Self {
+    fn with(self, b: u8) -> Self {
         Self(self.0 << 5 | u32::from(KINDS[usize::from(b)]))
     }
 
@@ -66,9 +63,10 @@ impl Four {
         bytes.iter().fold(Self::default(), |four, b| four.with(*b))
     }
 
-    #[inline]
-    fn bit(self) -> usize {
-        ((self.0 << 12).wrapping_mul(0x9e37_79b1) >> (32 - Grams::BITS)) as usize
+    /// Returns those that begin at `at`; behind the end are spaces.
+    pub(super) fn at(text: &[u8], at: usize) -> Self {
+        let byte = |at: usize| text.get(at).copied().unwrap_or(0);
+        (at..at + 4).fold(Self::default(), |four, at| four.with(byte(at)))
     }
 
     /// Its place in the table that has all.
@@ -77,6 +75,64 @@ impl Four {
     }
 }
 
+/// Four bytes that a word is known by; what is beside the word stands for its kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    bytes: [u8; 4],
+    /// Which of them is beside the word.
+    beside: Option<usize>,
+}
+
+impl Mark {
+    /// Four of the word.
+    pub(super) fn new(bytes: [u8; 4]) -> Self {
+        Self {
+            bytes,
+            beside: None,
+        }
+    }
+
+    /// A byte of the kind of `before`, and three of the word.
+    pub(super) fn after(before: u8, [a, b, c]: [u8; 3]) -> Self {
+        Self {
+            bytes: [before, a, b, c],
+            beside: Some(0),
+        }
+    }
+
+    /// Three of the word, and a byte of the kind of `after`.
+    pub(super) fn before([a, b, c]: [u8; 3], after: u8) -> Self {
+        Self {
+            bytes: [a, b, c, after],
+            beside: Some(3),
+        }
+    }
+
+    pub(super) fn four(self) -> Four {
+        Four::of(&self.bytes)
+    }
+
+    fn folds(self) -> [u32; 4] {
+        let mut folds = self.bytes.map(|b| 1 << (b & 31));
+        if let Some(at) = self.beside {
+            folds[at] = FOLDS[usize::from(KINDS[usize::from(self.bytes[at])])];
+        }
+        folds
+    }
+}
+
+/// The last five bits of the bytes of each kind, one bit each. Those of a letter are its kind.
+const FOLDS: [u32; 32] = {
+    let mut folds = [0; 32];
+    let mut b = 0;
+    while b < 256 {
+        folds[KINDS[b] as usize] |= 1 << (b & 31);
+        b += 1;
+    }
+    folds
+};
+const ANY: u32 = u32::MAX;
+
 pub(super) struct Grams {
     any: Box<[u64; (1 << Self::BITS) / 64]>,
     /// What it is: few are in the first table by accident only.
@@ -84,7 +140,7 @@ pub(super) struct Grams {
 }
 
 impl Grams {
-    const BITS: u32 = 16;
+    const BITS: u32 = 17;
 
     /// Names of secrets only.
     pub(super) fn names() -> &'static Self {
@@ -92,93 +148,137 @@ impl Grams {
         NAMES_ONLY.get_or_init(|| Self::new(std::iter::empty()))
     }
 
-    /// Names of secrets, and the words of patients with these four bytes.
-    pub(super) fn new(words: impl Iterator<Item = Four>) -> Self {
+    /// Names of secrets, and the words of patients with these marks. Each word has to have two, at an odd
+    /// and at an even distance: only every other place is looked at.
+    pub(super) fn new(words: impl Iterator<Item = Mark>) -> Self {
         let mut grams = Self {
             any: Box::new([0; (1 << Self::BITS) / 64]),
             what: vec![0; 1 << 20].into_boxed_slice(),
         };
         for name in NAMES {
-            grams.add(Four::of(name), NAME);
+            grams.what[Four::of(name).number()] |= NAME;
+            let [a, b, c, d] = Mark::new(*name).folds();
+            grams.add([a, b, c, d]);
+            grams.add([ANY, a, b, c]);
         }
         for (name, not) in SHORT_NAMES {
-            for b in 0..=255_u8 {
-                if !not.contains(&b.to_ascii_lowercase()) {
-                    grams.add(Four::of(name).with(b), NAME);
-                }
+            let [a, b, c, _] = Mark::new([name[0], name[1], name[2], 0]).folds();
+            grams.add([a, b, c, ANY]);
+            // It begins at the next place.
+            grams.add([ANY, a, b, c]);
+            for after in (0..=255_u8).filter(|b| !not.contains(&b.to_ascii_lowercase())) {
+                grams.what[Four::of(name).with(after).number()] |= NAME;
             }
         }
-        // Alone, `pw` is one.
-        for before in NO_WORDS {
-            for after in NO_WORDS {
-                grams.add(Four::of(&[before, b'p', b'w', after]), NAME);
-            }
+        for mark in words {
+            grams.what[mark.four().number()] |= TRIGGER;
+            grams.add(mark.folds());
         }
-        words.for_each(|four| grams.add(four, TRIGGER));
         grams
     }
 
-    fn add(&mut self, four: Four, what: u8) {
-        let bit = four.bit();
-        self.any[bit / 64] |= 1 << (bit % 64);
-        self.what[four.number()] |= what;
-    }
-
-    /// Returns what may be where four bytes end.
-    #[inline]
-    pub(super) fn at(&self, four: Four) -> u8 {
-        let bit = four.bit();
-        match self.any[bit / 64] >> (bit % 64) & 1 {
-            0 => 0,
-            _ => self.what[four.number()],
-        }
-    }
-}
-
-/// What was seen of a text on the way through it.
-pub(super) struct Notes<'g> {
-    grams: &'g Grams,
-    four: Four,
-    /// Everything before was seen.
-    end: usize,
-    /// Where words may be that are about patients.
-    pub(super) places: Vec<usize>,
-}
-
-impl<'g> Notes<'g> {
-    pub(super) fn new(grams: &'g Grams) -> Self {
-        Self {
-            grams,
-            four: Four::default(),
-            end: 0,
-            places: Vec::new(),
+    /// Adds all that have these last five bits.
+    fn add(&mut self, folds: [u32; 4]) {
+        let each = |folds: u32| {
+            let rest = std::iter::successors(Some(folds), |rest| Some(rest & rest.wrapping_sub(1)));
+            let ones = rest.take_while(|rest| *rest != 0);
+            ones.map(|rest| rest.trailing_zeros() as u8)
+        };
+        for a in each(folds[0]) {
+            for b in each(folds[1]) {
+                for c in each(folds[2]) {
+                    for d in each(folds[3]) {
+                        let bit = Self::bit(u32::from_le_bytes([a, b, c, d]));
+                        self.any[bit / 64] |= 1 << (bit % 64);
+                    }
+                }
+            }
         }
     }
 
-    /// Sees the byte at `at`, the next one; returns what may end there.
+    /// Returns the bit of four bytes; case does not count, as it is not in their last five bits.
     #[inline]
-    pub(super) fn see(&mut self, at: usize, b: u8) -> u8 {
-        self.four = self.four.with(b);
-        self.end = at + 1;
-        let here = self.grams.at(self.four);
+    fn bit(four: u32) -> usize {
+        ((four & 0x1f1f_1f1f).wrapping_mul(0x9e37_79b1) >> (32 - Self::BITS)) as usize
+    }
+
+    #[inline]
+    fn may_be(&self, four: u32) -> u64 {
+        let bit = Self::bit(four);
+        self.any[bit / 64] >> (bit % 64) & 1
+    }
+
+    /// Returns at which of the first four even places something may be, one bit each.
+    #[inline]
+    fn may_be_in(&self, bytes: &[u8; 10]) -> u64 {
+        let [a, b, c, d, e, f, g, h, i, j] = *bytes;
+        self.may_be(u32::from_le_bytes([a, b, c, d]))
+            | self.may_be(u32::from_le_bytes([c, d, e, f])) << 1
+            | self.may_be(u32::from_le_bytes([e, f, g, h])) << 2
+            | self.may_be(u32::from_le_bytes([g, h, i, j])) << 3
+    }
+
+    /// Returns where in a text something may be.
+    pub(super) fn sift(&self, text: &[u8]) -> Sifted {
+        let mut sifted = Sifted::default();
+        let mut at = 0;
+        // Four places at a time: nearly always nothing is at any.
+        while let Some(bytes) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+            let hits = self.may_be_in(bytes);
+            if hits != 0 {
+                self.look_at(hits, text, at, &mut sifted);
+            }
+            at += 8;
+        }
+        for at in (at..text.len()).step_by(2) {
+            self.look(text, at, &mut sifted);
+        }
+        sifted
+    }
+
+    #[inline(never)]
+    fn look_at(&self, hits: u64, text: &[u8], at: usize, sifted: &mut Sifted) {
+        for place in 0..4 {
+            if hits >> place & 1 == 1 {
+                self.look(text, at + 2 * place, sifted);
+            }
+        }
+    }
+
+    /// Looks closer at a place and at the next one.
+    fn look(&self, text: &[u8], at: usize, sifted: &mut Sifted) {
+        let here = self.what[Four::at(text, at).number()];
         if here & TRIGGER != 0 {
-            self.places.push(at);
+            sifted.places.push(at);
         }
-        here
-    }
-
-    /// Returns what would end with `b`.
-    #[inline]
-    pub(super) fn with(&self, b: u8) -> u8 {
-        self.grams.at(self.four.with(b))
-    }
-
-    /// Sees what was passed over: a finding.
-    #[inline]
-    pub(super) fn catch_up(&mut self, text: &[u8], to: usize) {
-        for (at, b) in text[..to].iter().enumerate().skip(self.end) {
-            self.see(at, *b);
+        if here & NAME != 0 {
+            sifted.names.push(at + 3);
         }
+        if self.what[Four::at(text, at + 1).number()] & NAME != 0 {
+            sifted.names.push(at + 4);
+        }
+    }
+}
+
+/// What was seen of a text.
+#[derive(Debug, Default)]
+pub(super) struct Sifted {
+    /// Where names of secrets may be: the last of four bytes, in order.
+    names: Vec<usize>,
+    /// Where words may be that are about patients: the first of four bytes, in order.
+    pub(super) places: Vec<usize>,
+    /// How many names were passed.
+    passed: usize,
+}
+
+impl Sifted {
+    /// Returns true if the name of a secret may be in `start..end`. To be called in order.
+    #[inline]
+    pub(super) fn may_be_name(&mut self, start: usize, end: usize) -> bool {
+        while self.names.get(self.passed).is_some_and(|at| *at < start) {
+            self.passed += 1;
+        }
+        self.names.get(self.passed).is_some_and(|at| *at <= end)
     }
 }
 

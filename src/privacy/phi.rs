@@ -21,7 +21,7 @@ mod triggers;
 pub(super) use columns::Columns;
 use identifiers::{Identifier, Proof};
 use rules::{RULES, Role, Rule};
-pub(super) use triggers::fours;
+pub(super) use triggers::all_marks;
 
 struct Compiled {
     set: RegexSet,
@@ -103,7 +103,8 @@ const TRIGGERS: &[&str] = &[
 /// Returns true if a piece of a text has a word that makes a line worth examining, or a number of the
 /// form 123-45-6789. `places` are those of the text where one may be.
 fn is_worth(text: &[u8], piece: &Range<usize>, places: &[usize]) -> bool {
-    let first = places.partition_point(|at| *at < piece.start);
+    // Four bytes may begin before the word that is in the piece.
+    let first = places.partition_point(|at| *at + 3 < piece.start);
     let near = places[first..].iter().take_while(|at| **at < piece.end);
     let part = &text[..piece.end];
     near.copied().any(|at| triggers::around(part, at).is_some()) || has_dashed(&text[piece.clone()])
@@ -186,7 +187,7 @@ const PIECE: usize = 64 * 1024;
 const OVERLAP: usize = 512;
 
 /// Finds everything, line by line, and in pieces where a line is long; and in a table what its
-/// columns are. `name` is that of the file; `places` are those where one of the words of [`fours`] may
+/// columns are. `name` is that of the file; `places` are those where one of the words of [`all_marks`] may
 /// be.
 pub(super) fn scan(
     name: &[u8],

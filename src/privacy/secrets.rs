@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::grams::{Grams, NAME, Notes};
+use super::grams::Grams;
 use super::tokens::{self, Token, Tokens};
 use super::values::entropy;
 use super::{Finding, Group};
@@ -17,12 +17,14 @@ mod commands;
 mod expression;
 mod judge;
 mod places;
+mod runs;
 mod value;
 
 pub(super) use commands::in_argv;
 pub(super) use judge::deciding;
 use judge::{explained, is_argument, named};
 use places::{after_word, is_followed, pem, public_pem, url_password};
+use runs::{Marks, Run, Runs};
 
 /// Longest value that is examined, in bytes.
 const LONGEST: usize = 4096;
@@ -43,12 +45,6 @@ pub(super) struct Style {
 const LOWER: u8 = 1;
 const UPPER: u8 = 2;
 const DIGIT: u8 = 4;
-const UNDER: u8 = 8;
-/// In a word.
-const WORD: u8 = LOWER | UPPER | DIGIT | UNDER;
-/// In no word, but something may begin here: see [`between_words`].
-const SPECIAL: u8 = 16;
-
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut b = 0;
@@ -57,8 +53,6 @@ const CLASSES: [u8; 256] = {
             b'a'..=b'z' => LOWER,
             b'A'..=b'Z' => UPPER,
             b'0'..=b'9' => DIGIT,
-            b'_' => UNDER,
-            b'/' | b'-' | b'$' => SPECIAL,
             _ => 0,
         };
         b += 1;
@@ -78,23 +72,19 @@ pub(super) fn scan_noting(
     found: &mut Vec<Finding>,
 ) -> Vec<usize> {
     let tokens = Tokens::new();
-    let mut notes = Notes::new(grams);
-    let n = text.len();
+    let mut sifted = grams.sift(text);
+    let (mut runs, mut marks) = (Runs::new(text), Marks::new(text, &tokens));
     let mut at = 0;
     // Everything up to here is part of a finding.
     let mut done = 0;
     // Base64 up to here is decoded.
     let mut decoded = 0;
-    while at < n {
-        notes.catch_up(text, at);
-        let class = CLASSES[usize::from(text[at])];
-        if class & WORD == 0 {
-            notes.see(at, text[at]);
-            if class == 0 {
-                at += 1;
-                continue;
-            }
-            at = match between_words(text, at, &tokens, style) {
+    let mut mark = marks.next(0);
+    loop {
+        let run = runs.next(at);
+        let start = run.map_or(text.len(), |run| run.start);
+        if mark < start {
+            at = match between_words(text, mark, &tokens, style) {
                 Some(Between::Public(end)) => end,
                 Some(Between::Block(finding)) => {
                     let end = finding.range.end;
@@ -103,47 +93,64 @@ pub(super) fn scan_noting(
                 }
                 Some(Between::Url(finding)) => {
                     push(found, finding, &mut done);
-                    at + 1
+                    mark + 1
                 }
-                None => at + 1,
+                None => mark + 1,
             };
+            mark = marks.next(at);
             continue;
         }
-        let start = at;
-        // What it is made of, and whether the name of a secret may begin in it.
-        let (mut kinds, mut seen) = (0, 0);
-        while at < n {
-            let b = text[at];
-            let class = CLASSES[usize::from(b)];
-            if class & WORD == 0 {
-                break;
-            }
-            kinds |= class;
-            seen |= notes.see(at, b);
-            at += 1;
-        }
+        let Some(run) = run else { break };
+        at = run.end;
+        let length = at - start;
         let next = text.get(at).copied().unwrap_or(0);
-        seen |= notes.with(next);
-        if is_followed(text[start], at - start, next) {
+        if is_followed(text[start], length, next) {
             after_word(text, start, at, found);
         }
-        if start < done {
+        let may_be_name = sifted.may_be_name(start, at) || is_pw(&text[start..at]);
+        if !(may_be_name || is_worth(text, &run, next, &tokens)) || start < done {
             continue;
         }
         let word = Word {
             start,
             end: at,
-            kinds,
-            may_be_name: seen & NAME != 0,
+            kinds: kinds_of(&text[start..at]),
+            may_be_name,
         };
         let (next, finding) = in_word(text, &word, &tokens, style, &mut decoded);
         at = next;
         if let Some(finding) = finding {
             push(found, finding, &mut done);
         }
+        if at > mark {
+            mark = marks.next(at);
+        }
     }
-    notes.catch_up(text, n);
-    notes.places
+    sifted.places
+}
+
+/// The one name that is shorter than what is looked for.
+fn is_pw(word: &[u8]) -> bool {
+    matches!(word, [b'p' | b'P', b'w' | b'W'])
+}
+
+/// Returns true for a word that [`in_word`] may say something about, other than as a name. Nearly no
+/// word is one.
+#[inline]
+fn is_worth(text: &[u8], run: &Run, next: u8, tokens: &Tokens) -> bool {
+    let length = run.end - run.start;
+    let is_escaped = run.start > 0 && text[run.start - 1] == b'\\';
+    length >= 20
+        || run.has_digit && length >= 6
+        || (run.has_digit || length == 3) && tokens::may_be_open(length, next)
+        || is_escaped
+        || tokens.may_start(&text[run.start..])
+}
+
+/// Returns what a word is made of.
+fn kinds_of(word: &[u8]) -> u8 {
+    word.iter()
+        .fold(0, |kinds, b| kinds | CLASSES[usize::from(*b)])
 }
 
 struct Word {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::{TRIGGERS, identifiers, is_whole_word};
-use crate::privacy::grams::{Four, NO_LETTERS};
+use crate::privacy::grams::{Four, Mark, NO_LETTERS};
 
 /// A word up to this length counts only as a whole one, so what is before it is part of what is
 /// looked for.
@@ -18,56 +18,90 @@ const COMMON: [&[u8]; 24] = [
     b"fore", b"dent", b"enti", b"ntif",
 ];
 
-/// The words by four bytes in them, and how many bytes of the word come before the end of these.
+/// A mark of a word, and where it begins, counted from one byte before the word.
+struct Place {
+    mark: Mark,
+    begins: usize,
+    word: &'static [u8],
+}
+
+/// Returns the marks of a word: at least one at an even and one at an odd distance, see `Grams::new`.
+fn marks(word: &'static [u8]) -> Vec<Place> {
+    let place = |mark: Mark, begins| Place { mark, begins, word };
+    if word.len() > SHORT {
+        let rare = |parity: usize| {
+            let mut places = (parity..=word.len() - 4).step_by(2);
+            let at = places.find(|at| !COMMON.contains(&&word[*at..at + 4]));
+            let at = at.unwrap_or(parity);
+            let four = word[at..].first_chunk()?;
+            Some(place(Mark::new(*four), at + 1))
+        };
+        return [rare(0), rare(1)].into_iter().flatten().collect();
+    }
+    let Some(first) = word.first_chunk::<3>() else {
+        return Vec::new();
+    };
+    let before = NO_LETTERS.map(|b| place(Mark::after(b, *first), 0));
+    let with_more = NO_LETTERS.into_iter().chain([b'0']);
+    match word.first_chunk() {
+        Some(four) => before
+            .into_iter()
+            .chain([place(Mark::new(*four), 1)])
+            .collect(),
+        None => {
+            let after = with_more.map(|b| place(Mark::before(*first, b), 1));
+            before.into_iter().chain(after).collect()
+        }
+    }
+}
+
+fn places() -> impl Iterator<Item = Place> {
+    let words = TRIGGERS.iter().copied().chain(identifiers::triggers());
+    words.flat_map(|word| marks(word.as_bytes()))
+}
+
+/// The words by their marks, and where these begin, counted from one byte before the word.
 type Words = HashMap<Four, Vec<(&'static [u8], usize)>>;
 
 fn words() -> &'static Words {
     static WORDS: OnceLock<Words> = OnceLock::new();
     WORDS.get_or_init(|| {
         let mut words = Words::new();
-        for word in TRIGGERS.iter().copied().chain(identifiers::triggers()) {
-            let word = word.as_bytes();
-            let mut add = |four, passed| words.entry(four).or_default().push((word, passed));
-            if word.len() > SHORT {
-                let rare = word.windows(4).position(|four| !COMMON.contains(&four));
-                let at = rare.unwrap_or(0);
-                add(Four::of(&word[at..at + 4]), at + 4);
-            } else {
-                for before in NO_LETTERS {
-                    add(Four::of(&[&[before], &word[..3]].concat()), 3);
-                }
-            }
+        for place in places() {
+            let there = words.entry(place.mark.four()).or_default();
+            there.push((place.word, place.begins));
         }
         words
     })
 }
 
-/// Returns the four bytes by which each word is known.
-pub(in crate::privacy) fn fours() -> impl Iterator<Item = Four> {
-    words().keys().copied()
+/// Returns the marks by which the words are known.
+pub(in crate::privacy) fn all_marks() -> impl Iterator<Item = Mark> {
+    places().map(|place| place.mark)
 }
 
-/// Returns where the word begins whose four bytes end at `at`.
+/// Returns where the word begins of which four bytes begin at `at`.
 pub(super) fn around(text: &[u8], at: usize) -> Option<usize> {
-    let four = Four::of(&text[at.saturating_sub(3)..=at]);
-    words().get(&four)?.iter().find_map(|(word, passed)| {
-        let start = (at + 1).checked_sub(*passed)?;
-        let there = text.get(start..start + word.len())?;
-        let is_one = there.eq_ignore_ascii_case(word) && is_whole_word(text, start, word.len());
-        is_one.then_some(start)
-    })
+    words()
+        .get(&Four::at(text, at))?
+        .iter()
+        .find_map(|(word, begins)| {
+            let start = (at + 1).checked_sub(*begins)?;
+            let there = text.get(start..start + word.len())?;
+            let is_one = there.eq_ignore_ascii_case(word) && is_whole_word(text, start, word.len());
+            is_one.then_some(start)
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::grams::{Grams, Notes};
+    use crate::privacy::grams::Grams;
 
     fn find(text: &[u8]) -> Option<usize> {
-        let grams = Grams::new(fours());
-        let mut notes = Notes::new(&grams);
-        notes.catch_up(text, text.len());
-        notes.places.into_iter().find_map(|at| around(text, at))
+        static GRAMS: OnceLock<Grams> = OnceLock::new();
+        let sifted = GRAMS.get_or_init(|| Grams::new(all_marks())).sift(text);
+        sifted.places.into_iter().find_map(|at| around(text, at))
     }
 
     #[test]
