@@ -12,7 +12,7 @@ use bdr::remote::Destination;
 use bdr::remote::crypt::Encryption;
 use bdr::remote::destination::machines;
 use bdr::remote::ledger::{At, Era, Ledger, Machine};
-use bdr::remote::push::{PushOptions, PushReport, push};
+use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
 use bdr::remote::reading::RemoteStorage;
 use bdr::repo::Repository;
 use clap::Args;
@@ -22,8 +22,10 @@ use super::error::Failure;
 use super::identities::{KeyArgs, Opener};
 use super::secrets;
 
+mod place;
 mod prune;
 
+pub(crate) use place::{check_alone, check_apart, is_on_the_same_disk};
 pub(crate) use prune::{Wanted, prune_at};
 
 /// Where to read from instead of this machine's repository.
@@ -381,6 +383,7 @@ fn try_push(
             at.is_for_others(&remote.recipients),
         ),
     };
+    check_apart(cx, remote)?;
     let machine = Machine::of(&directory(cx, repo.id()), cx.now)?;
     if let Some(signer) = machine.signer() {
         secrets::note_signer(cx, remote, (machine.id, signer));
@@ -402,11 +405,13 @@ fn try_push(
         .is_none_or(|listed| cx.now - listed > LISTED_EVERY);
     // After a failure nobody knows what arrived.
     let doubt = at.failed.is_some() || (is_due && at.pushed.is_some());
+    let known = Doubt::read(dir, check);
     let options = PushOptions {
         now: cx.now,
         host: cx.host.clone(),
         encryption: &encryption,
-        check: check || doubt,
+        check: check || doubt || !known.damaged.is_empty(),
+        doubt: known,
     };
     if options.check {
         // Somebody may have removed them.
@@ -425,6 +430,7 @@ fn try_push(
     if options.check || at.listed.is_none() {
         at.listed = Some(cx.now);
     }
+    Doubt::note(dir, &[])?;
     Ok(report)
 }
 

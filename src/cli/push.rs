@@ -103,9 +103,16 @@ fn words(name: &str, report: &PushReport) -> String {
         }
     };
     if report.mended > 0 {
+        let verb = if report.mended == 1 { "was" } else { "were" };
         line.push_str(&format!(
-            " ({} was missing there, and is again)",
+            " ({} {verb} missing or damaged there, and whole again)",
             plural(report.mended, "file")
+        ));
+    }
+    if report.lost > 0 {
+        line.push_str(&format!(
+            "\n  {} of older backups missing or damaged there, and not here any more: bdr verify --remote {name}",
+            plural(report.lost, "file")
         ));
     }
     if report.waiting > 0 {

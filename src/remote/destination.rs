@@ -128,6 +128,23 @@ impl Destination {
         }
     }
 
+    /// Writes a file in the place of another one.
+    pub(super) fn put_again(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let put = self.store.put(&self.key(name), bytes, Write::Plain);
+        put.map_err(|error| self.failed("write to", &error))
+    }
+
+    /// Returns the size of a file; `None` if there is none.
+    pub(super) fn size(&self, name: &str) -> Result<Option<u64>> {
+        let size = self.store.size(&self.key(name));
+        size.map_err(|error| self.failed("read from", &error))
+    }
+
+    /// Returns true if something says whose prefix it is.
+    pub(super) fn is_claimed(&self) -> Result<bool> {
+        Ok(self.size(MACHINE)?.is_some())
+    }
+
     /// Removes a file.
     pub(super) fn remove(&self, name: &str) -> std::result::Result<(), StoreError> {
         self.store.remove(&self.key(name))
@@ -197,9 +214,7 @@ impl Destination {
 
     /// Returns true if the record of a push is there, whatever a listing says.
     pub(super) fn has_push(&self, push: (u64, Id)) -> Result<bool> {
-        let size = self.store.size(&self.key(&push_name(push.0, push.1)));
-        let size = size.map_err(|e| self.failed("read from", &e))?;
-        Ok(size.is_some())
+        Ok(self.size(&push_name(push.0, push.1))?.is_some())
     }
 
     /// Reads what the record of a push says in the clear, and the rest as it is.

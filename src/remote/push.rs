@@ -9,16 +9,16 @@
 //! could tell. What retention removed there ([`super::prune`]) is not pushed again, unless a new snapshot
 //! needs it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::RECOVER_MD;
 use super::crypt::{Encryption, Identities};
-use super::destination::{Destination, object_name};
+use super::destination::Destination;
 use super::ledger::{Ledger, Machine};
-use super::record::{self, Bytes, Part, Push, Stored};
+use super::record::{self, Bytes, Part, Push};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::monitor::{Monitor, Phase};
@@ -28,13 +28,15 @@ use crate::protect::staging;
 use crate::repo::Repository;
 use crate::repo::layout;
 use crate::repo::pack::Level;
-use crate::repo::recovery;
 use crate::repo::snapshot::Snapshot;
 
 mod commit;
+mod doubt;
 pub(super) mod known;
 mod packs;
 mod upload;
+
+pub use doubt::Doubt;
 
 /// What is this small is in the record itself, in bytes: an object of its own would cost a request.
 const INLINE: u64 = 2048;
@@ -53,6 +55,7 @@ pub struct PushOptions<'a> {
     pub encryption: &'a Encryption,
     /// Compare with a listing of the destination first, and send again what is not there.
     pub check: bool,
+    pub doubt: Doubt,
 }
 
 /// What a push came to.
@@ -73,8 +76,10 @@ pub struct PushReport {
     pub waiting: u64,
     /// Records of snapshots that cannot be read here, and are not pushed.
     pub unreadable: u64,
-    /// Objects that were missing at the destination, and are there again.
+    /// Files and records that were missing or damaged at the destination, and are there again.
     pub mended: u64,
+    /// Files that are missing or damaged there, and that this machine has no more.
+    pub lost: u64,
     /// All snapshots that are there now, and the newest.
     pub held: u64,
     pub newest: Option<(u64, Id)>,
@@ -117,15 +122,17 @@ pub fn push(
     settle(repo, options.now, monitor)?;
     let mut run = Run::new(repo, destination, machine, ledger, options, monitor);
     run.catch_up()?;
-    if options.check {
-        report.mended = run.compare()?;
+    let mut records = 0;
+    if options.check || run.is_in_doubt {
+        records = run.compare()?;
     }
     let wanted = run.wanted(&mut report)?;
     // Whoever is new has to find a record that is for them.
     let is_news = options.encryption.is_new() && run.held.is_some();
-    if !wanted.is_empty() || is_news {
+    if !wanted.is_empty() || is_news || run.anew {
         run.send(wanted, &mut report)?;
     }
+    run.count_mended(records, &mut report);
     if let Some(held) = run.ledger.held() {
         let snapshots = held.files.keys().chain(held.objects.keys());
         let snapshots = snapshots.filter_map(|name| snapshot_of(name));
@@ -190,6 +197,12 @@ pub(super) struct Run<'a> {
     pub(super) held: Option<Push>,
     /// Names that are lost there, with the packs that each stood for.
     lost: BTreeMap<String, Vec<Digest>>,
+    /// Of these, those that were sent again, or for which others stand now.
+    back: BTreeSet<String>,
+    /// The newest push that is known is not there.
+    is_in_doubt: bool,
+    /// The next record says everything: one on which it would build is missing or damaged.
+    anew: bool,
     /// The least number of the next push: what others wrote there must not come after it.
     after: u64,
     /// Records of pushes there that this machine has not signed.
@@ -214,6 +227,9 @@ impl<'a> Run<'a> {
             monitor,
             held: None,
             lost: BTreeMap::new(),
+            back: BTreeSet::new(),
+            is_in_doubt: false,
+            anew: false,
             after: 0,
             strangers: Vec::new(),
         }
@@ -225,7 +241,15 @@ impl Run<'_> {
     pub(super) fn catch_up(&mut self) -> Result<()> {
         let known = self.ledger.newest().map(|push| (push.number, push.id));
         let after = known.map_or(0, |(number, _)| number);
-        let found = self.destination.pushes(after)?;
+        // The newest one that is known as well: it may be gone.
+        let mut found = self.destination.pushes(after.saturating_sub(1))?;
+        if let Some(known) = known {
+            self.is_in_doubt = !self.still_there(known, &found)?;
+        } else if found.is_empty() && self.ledger.written_keys().next().is_some() {
+            // The first push was interrupted.
+            self.check_filled()?;
+        }
+        found.retain(|(number, _)| *number > after);
         let pending = self.ledger.pending();
         if let Some(pending) = pending {
             // Asked for by its name, too: a listing may be behind, and a second record of that number
@@ -344,13 +368,15 @@ impl Run<'_> {
         let mut gone: HashSet<Digest> = HashSet::new();
         let nobody = Identities::default();
         while let Some((number, id)) = next {
-            let (head, body) = self.destination.head((number, id))?;
-            if head.signer != self.machine.signer() {
-                return Err(Error::damaged(
-                    record::file_name(number, id),
-                    super::destination::NOT_SIGNED,
-                ));
-            }
+            let (head, body) = match self.destination.head((number, id)) {
+                Ok(found) if found.0.signer == self.machine.signer() => found,
+                // What it had is sent again, as far as it is here.
+                Ok(_) | Err(Error::Damaged { .. }) => {
+                    self.anew = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             next = head.base.map(|base| (head.since, base));
             for (key, digest, bytes) in &head.objects {
                 if gone.contains(key) {
@@ -370,46 +396,13 @@ impl Run<'_> {
                 Err(_) => is_open = false,
             }
         }
-        match is_open {
+        match is_open && !chain.is_empty() {
             true => self.ledger.replace(chain),
             false => {
                 self.ledger.set_floor(Some(newest));
                 Ok(())
             }
         }
-    }
-
-    /// Compares with a listing: what is not there any more has to be sent again. Returns how many
-    /// objects are missing.
-    fn compare(&mut self) -> Result<u64> {
-        let listed = self.destination.list("objects/")?;
-        let there: HashMap<&str, u64> = listed.iter().map(|o| (&*o.key, o.bytes)).collect();
-        let Some(held) = &mut self.held else {
-            return Ok(0);
-        };
-        let is_there = |part: &Part| there.get(&*object_name(part.key)) == Some(&part.bytes);
-        let is_lost = |stored: &Stored| !stored.parts.iter().all(is_there);
-        let objects = held.objects.iter();
-        let mut lacking: BTreeSet<String> = objects
-            .filter(|(_, stored)| is_lost(stored))
-            .map(|(name, _)| name.clone())
-            .collect();
-        // Without its last bytes, nobody knows what is in a pack.
-        let tail_of = |stored: &Stored| stored.tail_in.as_ref().map(|(tails, _, _)| tails.clone());
-        let objects = held.objects.iter();
-        let without = objects.filter(|(_, s)| tail_of(s).is_some_and(|t| lacking.contains(&t)));
-        let without: Vec<String> = without.map(|(name, _)| name.clone()).collect();
-        lacking.extend(without);
-        for name in &lacking {
-            if let Some(stored) = held.objects.remove(name) {
-                self.lost.insert(name.clone(), stored.instead_of);
-            }
-        }
-        let keys = self.ledger.written_keys();
-        let lost = keys.filter(|key| !there.contains_key(&*object_name(*key)));
-        let lost: Vec<Digest> = lost.collect();
-        self.ledger.unlearn(&lost);
-        Ok(lacking.len() as u64)
     }
 
     fn has(&self, name: &str) -> bool {
@@ -570,13 +563,9 @@ impl Run<'_> {
 
     /// Sends objects, then the record.
     fn send(&mut self, mut wanted: Wanted, report: &mut PushReport) -> Result<()> {
-        if self.ledger.newest().is_none() {
-            self.destination.claim()?;
-            for (name, bytes) in recovery::FILES {
-                let is_text = name == "RECOVER.md";
-                let bytes = if is_text { RECOVER_MD } else { bytes };
-                self.destination.put_once(name, bytes)?;
-            }
+        let is_mending = self.anew || !self.lost.is_empty();
+        if self.ledger.newest().is_none() || is_mending {
+            self.introduce()?;
         }
         let total: u64 = wanted.items.iter().map(|item| item.bytes).sum();
         self.monitor
@@ -603,13 +592,9 @@ impl Run<'_> {
             .into_iter()
             .filter(|(name, _)| is_left(name))
             .collect();
-        delta.gone = self.replaced(&delta);
+        let (gone, stands) = self.replaced(&delta);
+        delta.gone = gone;
         if !delta.gone.is_empty() {
-            let stands = delta
-                .objects
-                .iter()
-                .filter(|(_, s)| !s.instead_of.is_empty());
-            let stands = stands.map(|(name, _)| name.clone()).collect();
             self.ledger.note_instead(delta.gone.clone(), stands)?;
         }
         let new = wanted.snapshots.iter().filter(|(name, _)| is_left(name));
@@ -618,6 +603,11 @@ impl Run<'_> {
         for snapshot in &new {
             self.name_full(snapshot, &delta)?;
         }
+        if is_mending {
+            self.name_fulls_again(&delta)?;
+        }
+        let again = delta.files.keys().chain(delta.objects.keys());
+        self.back = again.chain(&delta.gone).cloned().collect();
         let needs = self.needs(&new, &delta)?;
         self.ledger.note_needs(needs)?;
         report.bytes += self.commit(delta, &BTreeSet::new())?;

@@ -8,7 +8,7 @@ use bdr::care::verify::{VerifyLevel, verify};
 use bdr::disk::store::{Manners, MemoryStore, Trial};
 use bdr::remote::crypt::{Encryption, Generated, Identities, handed};
 use bdr::remote::ledger::{At, Era, Ledger, Machine};
-use bdr::remote::push::{PushOptions, PushReport, push};
+use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
 use bdr::remote::{Destination, open};
 use bdr::repo::Repository;
 
@@ -75,6 +75,7 @@ impl Pusher {
             host: "here".to_owned(),
             encryption: &encryption,
             check: false,
+            doubt: Doubt::default(),
         };
         let report = push(
             &self.repo,

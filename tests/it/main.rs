@@ -35,6 +35,7 @@ mod dashboard;
 mod deploy;
 mod detect;
 mod documents;
+mod doubted;
 mod durable;
 #[cfg(target_os = "linux")]
 mod field;

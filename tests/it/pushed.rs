@@ -9,7 +9,7 @@ use bdr::care::verify::{VerifyLevel, verify};
 use bdr::disk::store::{Manners, MemoryStore, Store, Trial};
 use bdr::remote::crypt::{Encryption, Generated, Identities};
 use bdr::remote::ledger::{Ledger, Machine};
-use bdr::remote::push::{PushOptions, PushReport, push};
+use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
 use bdr::remote::{Destination, open};
 use bdr::repo::Repository;
 
@@ -83,6 +83,7 @@ impl Far {
             host: "here".to_owned(),
             encryption: &self.encryption(),
             check,
+            doubt: Doubt::read(&place.path("remotes/far"), check),
         };
         push(
             repo,
@@ -103,7 +104,7 @@ impl Far {
 }
 
 /// Every snapshot there is whole, and is as the local one.
-fn check_all(place: &Place, repo: &Repository, far: &Far, what: &str) {
+pub(crate) fn check_all(place: &Place, repo: &Repository, far: &Far, what: &str) {
     let (there, _bare) = far.read(place);
     let (here, pushed) = (repo.snapshots().unwrap(), there.snapshots().unwrap());
     let ids = |all: &[bdr::repo::snapshot::Snapshot]| all.iter().map(|s| s.id).collect::<Vec<_>>();

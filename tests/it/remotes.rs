@@ -270,3 +270,50 @@ fn a_clock_that_is_an_hour_off_is_named() {
         assert!(!said.contains("&#"), "{said}");
     }
 }
+
+#[test]
+fn a_place_that_would_be_no_backup_is_refused() {
+    let place = Place::with_repository();
+    place.write("a.txt", b"one\n");
+    place.init();
+    let (store, tree) = (place.store(), place.tree());
+    let link = place.path("link");
+    std::os::unix::fs::symlink(&tree, &link).unwrap();
+    let refused = [
+        (store.clone(), "in the repository itself"),
+        (store.join("below"), "in the repository itself"),
+        (tree.clone(), "is in the source `tree`"),
+        (tree.join("x/y"), "is in the source `tree`"),
+        (link.join("x"), "is in the source `tree`"),
+    ];
+    for (path, why) in &refused {
+        let output = place.run(&["remote", "add", "disk", path.to_str().unwrap()], 2);
+        let said = stderr(&output);
+        assert!(said.contains(why), "{}: {said}", path.display());
+        assert!(!tree.join("x").exists());
+    }
+    // What the hint says works.
+    let inside = tree.join("x/y");
+    let output = place.run(&["remote", "add", "disk", inside.to_str().unwrap()], 2);
+    let said = stderr(&output);
+    let command = said.split("first: bdr ").nth(1).unwrap().trim();
+    place.run(&command.split(' ').collect::<Vec<_>>(), 0);
+    place.run(&["remote", "add", "disk", inside.to_str().unwrap()], 0);
+    place.run(&["push"], 0);
+    // The same place is no second copy, by whatever path.
+    let again = link.join("x/y");
+    let output = place.run(&["remote", "add", "two", again.to_str().unwrap()], 2);
+    assert!(stderr(&output).contains("`disk` pushes to that place already"));
+    // Nor does a push follow what was written by hand.
+    let url = format!("file://{}", tree.join("hand").display());
+    std::fs::create_dir(tree.join("hand")).unwrap();
+    place.configure(&format!(
+        "[remote.hand]\nurl = \"{url}\"\nencrypt = false\n"
+    ));
+    let output = place.run(&["push", "hand"], 2);
+    assert!(
+        stderr(&output).contains("is in the source `tree`"),
+        "{output:?}"
+    );
+    assert_eq!(std::fs::read_dir(tree.join("hand")).unwrap().count(), 0);
+}

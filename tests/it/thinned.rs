@@ -17,7 +17,7 @@ use bdr::remote::check::{CheckLevel, check};
 use bdr::remote::crypt::{Generated, Identities};
 use bdr::remote::ledger::{Ledger, Machine};
 use bdr::remote::prune::{Plan, PruneOptions, PruneReport, look};
-use bdr::remote::push::PushOptions;
+use bdr::remote::push::{Doubt, PushOptions};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{SnapshotKind, Trigger};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -68,6 +68,7 @@ pub(crate) fn prune(
             host: "here".to_owned(),
             encryption: &encryption,
             check: false,
+            doubt: Doubt::default(),
         },
         policy: how.policy.clone(),
         zone: &zone,

@@ -30,6 +30,8 @@ pub(crate) struct PushedDocument {
     waiting: u64,
     unreadable: u64,
     mended: u64,
+    /// Files that are missing or damaged there, and that this machine has no more.
+    lost: u64,
     /// Records there that this machine has not signed.
     strangers: Vec<String>,
     held_snapshots: u64,
@@ -67,6 +69,7 @@ impl PushedDocument {
             waiting: count(|r| r.waiting),
             unreadable: count(|r| r.unreadable),
             mended: count(|r| r.mended),
+            lost: count(|r| r.lost),
             strangers: report.map(|r| r.strangers.clone()).unwrap_or_default(),
             held_snapshots: count(|r| r.held),
             held_bytes: count(|r| r.held_bytes),

@@ -8,7 +8,7 @@ use bdr::remote::Destination;
 use bdr::remote::crypt::Encryption;
 use bdr::remote::ledger::{At, Ledger, Machine};
 use bdr::remote::prune::{Last, Plan, PruneOptions, PruneReport, look};
-use bdr::remote::push::PushOptions;
+use bdr::remote::push::{Doubt, PushOptions};
 use bdr::repo::Repository;
 use chrono::TimeDelta;
 
@@ -92,6 +92,7 @@ fn try_prune(
             host: cx.host.clone(),
             encryption: &encryption,
             check: false,
+            doubt: Doubt::default(),
         },
         policy: wanted.policy.clone(),
         zone: &local,

@@ -18,7 +18,7 @@ use crate::app::documents::RemoteAddDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::identities::KeyArgs;
-use crate::app::remotes::{Far, located};
+use crate::app::remotes::{Far, check_alone, check_apart, is_on_the_same_disk, located};
 use crate::app::secrets::{self, IdentityNote, Note};
 use crate::ui::prompt;
 
@@ -120,6 +120,8 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         remote.limit = Some(limit).filter(|limit| *limit > 0);
     }
     remote.automatic = !args.manual;
+    check_apart(cx, &remote)?;
+    check_alone(cx, &remote)?;
     if !args.recipient.is_empty() {
         // Checked before anything is written.
         Encryption::to(&args.recipient)?;
@@ -268,6 +270,11 @@ fn tell(
     if remote.url.starts_with("webdav://") {
         words.push_str(
             "The password goes over the network in the clear: use webdavs:// if the server can.\n",
+        );
+    }
+    if is_on_the_same_disk(cx, remote) {
+        words.push_str(
+            "It is on the same file system as the repository: if that disk fails, both are lost. If it should be another disk, is that mounted?\n",
         );
     }
     words.push_str(&format!("Next: bdr push {name}\n"));

@@ -6,6 +6,7 @@ use bdr::care::verify::verify;
 use bdr::remote::Destination;
 use bdr::remote::check::{CheckLevel, CheckReport, check};
 use bdr::remote::ledger::At;
+use bdr::remote::push::Doubt;
 
 use super::{LevelArg, VerifyArgs, bad, good};
 use crate::app::context::Context;
@@ -50,6 +51,7 @@ pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Fa
             .as_ref()
             .is_some_and(|(report, _)| !report.damage.is_empty());
     seen(cx, &far, machine);
+    note_damaged(cx, &far, machine, &report);
     let code = if damaged { exit::DAMAGED } else { exit::OK };
     if cx.ui.json {
         let inside = opened.as_ref().map(|(report, _)| report);
@@ -69,7 +71,7 @@ pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Fa
     }
     if damaged {
         text.push_str(&format!(
-            "To send again what is missing: bdr push {} --check\n",
+            "To send again what is missing or damaged: bdr push {} --check\n",
             far.shown()
         ));
     }
@@ -98,6 +100,20 @@ fn seen(cx: &Context, far: &Far, machine: Id) {
         at.strangers.clear();
         // It is only what `bdr status` says.
         let _ = at.write(&dir);
+    }
+}
+
+/// Notes what was found damaged, so that the next push sends it again.
+fn note_damaged(cx: &Context, far: &Far, machine: Id, report: &CheckReport) {
+    let own = bdr::repo::id_at(&cx.places.repository).filter(|_| own_machine(cx) == Some(machine));
+    let Some(dir) = own.map(|id| directory(cx, id).join(&far.remote.name)) else {
+        return;
+    };
+    let is_pushed = At::read(&dir).is_some_and(|at| at.url == far.remote.url);
+    let damaged: Vec<String> = report.faults.iter().map(|(name, _)| name.clone()).collect();
+    if is_pushed && !damaged.is_empty() {
+        // Without it, this machine compares sizes.
+        let _ = Doubt::note(&dir, &damaged);
     }
 }
 

@@ -8,19 +8,27 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use super::counted::Counted;
+use super::pace::Pace;
 use super::tree::{self, Entry};
-use super::{Object, Store, StoreError, StoreResult, Traffic, Trouble, Write, key};
+use super::{Conduct, Object, Store, StoreError, StoreResult, Traffic, Trouble, Write, key};
 use crate::disk::fsutil::{self, Dir};
+
+/// Held back in pieces of this size where a limit is set, in bytes.
+const CHUNK: usize = 64 << 10;
 
 pub(super) struct FileStore {
     path: PathBuf,
     counted: Counted,
+    pace: Pace,
 }
 
 impl FileStore {
-    pub(super) fn new(path: PathBuf) -> Self {
-        let counted = Counted::default();
-        Self { path, counted }
+    pub(super) fn new(path: PathBuf, conduct: &Conduct) -> Self {
+        Self {
+            path,
+            counted: Counted::default(),
+            pace: Pace::new(conduct),
+        }
     }
 
     fn top(&self) -> StoreResult<Dir> {
@@ -91,11 +99,14 @@ fn said(error: &io::Error) -> StoreError {
 }
 
 /// Writes a temporary file in `dir` and gives it its name; durable when it returns.
-fn write(dir: &Dir, name: &str, bytes: &[u8], how: Write) -> io::Result<()> {
+fn write(dir: &Dir, name: &str, bytes: &[u8], how: Write, pace: &Pace) -> io::Result<()> {
     let (mut file, temporary) = dir.temporary(0o600)?;
     let written = (|| {
         fsutil::point("write")?;
-        file.write_all(bytes)?;
+        for chunk in bytes.chunks(CHUNK) {
+            pace.wait(chunk.len());
+            file.write_all(chunk)?;
+        }
         fsutil::point("fsync")?;
         file.sync_all()?;
         match how {
@@ -159,7 +170,7 @@ impl Store for FileStore {
         let (prefix, name) = parts(key)?;
         self.counted.request(bytes.len(), 0);
         let dir = self.made_dir(prefix)?;
-        write(&dir, name, bytes, how).map_err(|error| said(&error))
+        write(&dir, name, bytes, how, &self.pace).map_err(|error| said(&error))
     }
 
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>> {
@@ -174,8 +185,9 @@ impl Store for FileStore {
             )),
             Some(dir) => read(&dir, name, range),
         };
-        self.counted
-            .request(0, content.as_ref().map_or(0, Vec::len));
+        let received = content.as_ref().map_or(0, Vec::len);
+        self.counted.request(0, received);
+        self.pace.wait(received);
         content
     }
 

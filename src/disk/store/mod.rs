@@ -239,7 +239,7 @@ pub fn open(
     conduct: &Conduct,
 ) -> StoreResult<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match location.directory() {
-        Some(directory) => Arc::new(file::FileStore::new(directory)),
+        Some(directory) => Arc::new(file::FileStore::new(directory, conduct)),
         None if !services().contains(&location.service) => return Err(not_built(location)),
         None if matches!(location.service, Service::Webdav | Service::Webdavs) => {
             Arc::new(webdav::Webdav::open(location, access, conduct)?)

@@ -1,12 +1,14 @@
 //! Writes the record of a push: the push exists from then on.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Run;
+use super::upload::pack_id;
 use crate::base::error::Result;
 use crate::base::id::{Digest, Id};
 use crate::remote::destination::{object_name, push_name};
 use crate::remote::record::{Push, Stored, since};
+use crate::repo::layout;
 use crate::repo::snapshot::{Snapshot, SnapshotKind};
 
 impl Run<'_> {
@@ -74,6 +76,7 @@ impl Run<'_> {
             false => since(number),
         };
         let from = ends.iter().filter(|(n, _)| *n >= wanted).min().copied();
+        let from = from.filter(|_| !self.anew);
         let (since, base) = from.unwrap_or((0, None));
         let chain = self.ledger.chain();
         let count = chain.iter().take_while(|push| push.number > since).count();
@@ -125,32 +128,53 @@ impl Run<'_> {
         gone
     }
 
-    /// Returns names that were lost there, and for which others stand now.
-    pub(super) fn replaced(&self, delta: &Push) -> BTreeSet<String> {
-        let objects = delta.objects.values();
-        let standing: HashSet<Digest> = objects.flat_map(|s| s.instead_of.clone()).collect();
-        let is_back = |pack: &Digest| standing.contains(pack);
-        let is_replaced = |(name, packs): &(&String, &Vec<Digest>)| {
-            let is_new = delta.files.contains_key(*name) || delta.objects.contains_key(*name);
-            !is_new && !packs.is_empty() && packs.iter().all(is_back)
-        };
-        let lost = self.lost.iter().filter(is_replaced);
-        lost.map(|(name, _)| name.clone()).collect()
+    /// Returns names that were lost there, and for which others stand now; and those others.
+    pub(super) fn replaced(&self, delta: &Push) -> (BTreeSet<String>, BTreeSet<String>) {
+        let is_new =
+            |name: &str| delta.files.contains_key(name) || delta.objects.contains_key(name);
+        let mut standing: HashMap<Digest, &str> = HashMap::new();
+        for (name, stored) in &delta.objects {
+            standing.extend(stored.instead_of.iter().map(|pack| (*pack, &**name)));
+        }
+        let (mut gone, mut stands) = (BTreeSet::new(), BTreeSet::new());
+        for (name, packs) in self.lost.iter().filter(|(name, _)| !is_new(name)) {
+            let own = pack_id(name).filter(|_| packs.is_empty());
+            let packs: Vec<Digest> = packs.iter().copied().chain(own).collect();
+            // Some are joined to others again, some come by themselves.
+            let back = packs.iter().map(|pack| {
+                let own = layout::pack(*pack);
+                let other = standing.get(pack).map(|name| (*name).to_owned());
+                other.or_else(|| (is_new(&own) || self.has(&own)).then_some(own))
+            });
+            if let Some(back) = back.collect::<Option<Vec<String>>>()
+                && !back.is_empty()
+            {
+                gone.insert(name.clone());
+                stands.extend(back);
+            }
+        }
+        (gone, stands)
     }
 
     /// Writes the list with which a full backup is restored by a loop in a shell.
     pub(super) fn name_full(&self, snapshot: &Snapshot, delta: &Push) -> Result<()> {
+        match self.full_list(snapshot, delta) {
+            Some((name, text)) => self.destination.put_once(&name, text.as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns name and text of that list; `None` if the snapshot is not full, or if its packs are so
+    /// small that they are in the record: recover.py reads them there.
+    pub(super) fn full_list(&self, snapshot: &Snapshot, delta: &Push) -> Option<(String, String)> {
         if snapshot.kind != SnapshotKind::Full {
-            return Ok(());
+            return None;
         }
         let mut text = String::new();
         for pack in &snapshot.packs {
-            let name = crate::repo::layout::pack(pack.id);
+            let name = layout::pack(pack.id);
             let held = self.held.as_ref().and_then(|held| held.objects.get(&name));
-            let Some(stored) = delta.objects.get(&name).or(held) else {
-                // Small enough to be in the record: recover.py reads it there.
-                return Ok(());
-            };
+            let stored = delta.objects.get(&name).or(held)?;
             let keys: Vec<String> = stored
                 .parts
                 .iter()
@@ -160,6 +184,6 @@ impl Run<'_> {
             text.push('\n');
         }
         let name = format!("fulls/{:010}-{}.txt", snapshot.seq, snapshot.id);
-        self.destination.put_once(&name, text.as_bytes())
+        Some((name, text))
     }
 }

@@ -68,6 +68,14 @@ impl Run<'_> {
                 whole.extend(snapshot.packs.iter().map(|pack| pack.id));
             }
         }
+        if !self.lost.is_empty() {
+            // Of older ones, too, when they are sent again.
+            for snapshot in self.repo.snapshots()? {
+                if snapshot.kind == SnapshotKind::Full {
+                    whole.extend(snapshot.packs.iter().map(|pack| pack.id));
+                }
+            }
+        }
         let damaged: DigestSet = unreadable.iter().map(|(pack, _)| pack.id).collect();
         let is_small = |pack: &&PackRef| {
             pack.bytes < SMALL_PACK && !whole.contains(&pack.id) && !damaged.contains(&pack.id)

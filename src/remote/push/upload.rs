@@ -220,8 +220,10 @@ impl Run<'_> {
             };
             match self.destination.put_new(&object_name(key), &bytes) {
                 Ok(()) => {}
-                // The same bytes, from a push that was interrupted.
-                Err(error) if error.trouble == Trouble::Exists && named => {}
+                // The same bytes, from a push that was interrupted; or what is left of them.
+                Err(error) if error.trouble == Trouble::Exists && named => {
+                    self.replace_damaged(&object_name(key), &bytes)?;
+                }
                 // Nobody knows which file key that one has.
                 Err(error) if error.trouble == Trouble::Exists => {
                     refused += 1;
@@ -248,6 +250,17 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
+    /// Writes an object in the clear again, which can have no other name, if what is there is known to
+    /// be damaged.
+    fn replace_damaged(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let is_damaged = self.options.doubt.damaged.contains(name)
+            || self.destination.size(name)? != Some(bytes.len() as u64);
+        match is_damaged {
+            true => self.destination.put_again(name, bytes),
+            false => Ok(()),
+        }
+    }
+
     /// Moves longer tails of packs into a file of their own: records repeat what they say, and that
     /// need not be repeated.
     pub(super) fn part_tails(
@@ -295,7 +308,7 @@ fn note(failed: &Mutex<Option<Error>>, error: Error) {
     }
 }
 
-fn pack_id(name: &str) -> Option<Digest> {
+pub(super) fn pack_id(name: &str) -> Option<Digest> {
     name.rsplit('/')
         .next()?
         .strip_suffix(".tar.gz")?
