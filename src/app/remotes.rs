@@ -11,7 +11,7 @@ use bdr::model::config::Remote;
 use bdr::remote::Destination;
 use bdr::remote::crypt::Encryption;
 use bdr::remote::destination::machines;
-use bdr::remote::ledger::{At, Era, Ledger, Machine};
+use bdr::remote::ledger::{At, Era, Ledger, Machine, Purged};
 use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
 use bdr::remote::reading::RemoteStorage;
 use bdr::repo::Repository;
@@ -323,6 +323,10 @@ pub(crate) fn push_to(
     }
     // What was pushed is pushed: this is only what `bdr status` says of it.
     let _ = at.write(&dir);
+    if done.is_ok() && Purged::read(&dir).is_some() {
+        // What was replaced begins to wait, or has waited. If that fails, a later push tries again.
+        prune::prune_automatically(cx, repo, remote);
+    }
     done
 }
 

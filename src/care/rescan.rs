@@ -20,7 +20,7 @@ use crate::protect::guard::redacted;
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::reader::Reader;
-use crate::repo::snapshot::Snapshot;
+use crate::repo::snapshot::{RootRecord, Snapshot};
 
 mod purge;
 
@@ -113,31 +113,23 @@ impl Work {
             .collect::<Result<_>>()?;
         monitor.phase(Phase::Verifying, self.snapshots.len() as u64, 0);
         let mut reader = Reader::new(repo);
+        let mut bases = DigestSet::default();
+        let (index, _) = repo.refreshed_index()?;
+        // Of what a snapshot does not show, prune may have removed the content.
+        let is_stored = |entry: &&Entry| {
+            let mut blobs = entry.body.content.iter().flat_map(Content::blobs);
+            blobs.all(|blob| index.copies(*blob).next().is_some())
+        };
         for snapshot in self.snapshots.clone() {
             for root in &snapshot.roots {
                 for entry in repo.listing(root)? {
-                    if monitor.stopped() {
-                        return Err(Error::Interrupted);
-                    }
-                    let place = format!("{}/{}", root.name, entry.path);
-                    let key = key_of(&entry, root.path.as_path());
-                    if let Some(key) = &key {
-                        self.entry(repo, &mut reader, &entry, key)?;
-                    }
-                    match key.and_then(|key| self.fates.get(&key)) {
-                        Some(Fate::Becomes(sealing)) => {
-                            let kinds = sealing.sealed.kinds.clone();
-                            self.exposed
-                                .entry(place)
-                                .or_insert_with(|| (HashSet::new(), kinds))
-                                .0
-                                .insert(snapshot.id);
-                        }
-                        Some(Fate::Opens) => {
-                            self.opened.insert(place);
-                        }
-                        Some(Fate::Stays) | None => {}
-                    }
+                    self.find(repo, &mut reader, (root, snapshot.id), &entry, monitor)?;
+                }
+                // What a listing builds on has more than it shows: what changed since.
+                let base = root.base.filter(|base| bases.insert(*base));
+                let frame = base.map(|base| repo.keyframe(base)).transpose()?;
+                for entry in frame.iter().flatten().filter(is_stored) {
+                    self.find(repo, &mut reader, (root, snapshot.id), entry, monitor)?;
                 }
             }
             monitor.advance(1, 0);
@@ -152,6 +144,37 @@ impl Work {
             })
             .collect();
         Ok(self)
+    }
+
+    /// Examines an entry of a snapshot, and notes what was found.
+    fn find(
+        &mut self,
+        repo: &Repository,
+        reader: &mut Reader<'_>,
+        (root, snapshot): (&RootRecord, SnapshotId),
+        entry: &Entry,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let Some(key) = key_of(entry, root.path.as_path()) else {
+            return Ok(());
+        };
+        self.entry(repo, reader, entry, &key)?;
+        let place = || format!("{}/{}", root.name, entry.path);
+        match self.fates.get(&key) {
+            Some(Fate::Becomes(sealing)) => {
+                let kinds = || (HashSet::new(), sealing.sealed.kinds.clone());
+                let found = self.exposed.entry(place()).or_insert_with(kinds);
+                found.0.insert(snapshot);
+            }
+            Some(Fate::Opens) => {
+                self.opened.insert(place());
+            }
+            Some(Fate::Stays) | None => {}
+        }
+        Ok(())
     }
 
     fn entry(

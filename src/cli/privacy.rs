@@ -308,8 +308,13 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
     }
     if !pushed_to.is_empty() {
         text.push_str(&format!(
-            "What was pushed until now still has it, for whoever has the key: {}. To start anew: bdr remote reset, bdr push, then delete the old bdr1/<machine> there\n",
-            pushed_to.join(", ")
+            "What was pushed until now still has it, for whoever has the key: {}. {}\n",
+            pushed_to.join(", "),
+            match purge {
+                true =>
+                    "The next push replaces it, and the first one after a day deletes it: bdr push",
+                false => "After a purge, the next push replaces it there",
+            }
         ));
     }
     if report.skipped > 0 {

@@ -127,6 +127,11 @@ fn words(name: &str, report: &PushReport) -> String {
             plural(report.strangers.len() as u64, "record")
         ));
     }
+    if report.replaces {
+        line.push_str(
+            "\n  What was found to be secret is replaced there. The first push after a day deletes the old form",
+        );
+    }
     if report.unreadable > 0 {
         line.push_str(&format!(
             "\n  {} cannot be read here, and is not pushed: bdr verify",

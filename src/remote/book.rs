@@ -73,6 +73,8 @@ pub struct Need {
     pub at: DateTime<Utc>,
     /// Digest of its record as it was pushed, where that is in the record of the push.
     pub record: Option<Digest>,
+    /// Digest of its record, where that was too long for the record of the push.
+    pub long: Option<Digest>,
     /// Names of files, its own record among them.
     pub names: BTreeSet<String>,
 }
@@ -84,6 +86,8 @@ struct Line {
     at: DateTime<Utc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     record: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    long: Option<Digest>,
     /// Names that no line before has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     new: BTreeMap<u64, String>,
@@ -150,6 +154,7 @@ impl Book {
                         arrived: line.arrived,
                         at: line.at,
                         record: line.record,
+                        long: line.long,
                         names,
                     };
                     book.needs.insert(id, need);
@@ -216,6 +221,7 @@ impl Book {
             arrived: need.arrived,
             at: need.at,
             record: need.record,
+            long: need.long,
             new,
             names,
             next: self.next,
@@ -345,6 +351,7 @@ mod tests {
             arrived: number,
             at: DateTime::UNIX_EPOCH,
             record: Some(Digest::of(b"record")),
+            long: None,
             names,
         }
     }

@@ -24,9 +24,11 @@ use crate::base::id::{Digest, Id};
 use crate::disk::fsutil::{self, Lock, Sharing};
 
 mod others;
+mod purged;
 mod removed;
 
 pub(super) use others::Others;
+pub use purged::Purged;
 pub use removed::{Discarded, Refusal, Trash};
 
 /// The largest record in the ledger, decompressed, in bytes.
@@ -502,6 +504,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes that a push replaces what is there.
+    pub(super) fn set_purged(&self, purged: &Purged) -> Result<()> {
+        purged.write(&self.dir)
+    }
+
+    /// Returns what a push has replaced, and may still be there.
+    pub(super) fn purged(&self) -> Option<Purged> {
+        Purged::read(&self.dir)
+    }
+
+    /// Notes that nothing of it is there any more.
+    pub(super) fn forget_purged(&self) {
+        Purged::forget(&self.dir);
+    }
+
     /// Forgets a push that came to nothing; its objects are remembered.
     pub(super) fn forget_pending(&self) {
         removed::forget_dropping(&self.dir);
@@ -526,6 +543,7 @@ impl Ledger {
         removed::forget_dropped(&self.dir);
         self.others = Others::default();
         Others::forget(&self.dir);
+        Purged::forget(&self.dir);
         super::prune::Last::forget(&self.dir);
         self.set_trash(Trash::default())?;
         self.replace(Vec::new())

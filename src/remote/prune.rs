@@ -471,6 +471,9 @@ impl Pruning<'_> {
             } else {
                 self.take_away(&mut report)?;
                 self.sweep(&mut report)?;
+                if self.run.ledger.trash().lists.is_empty() && self.plan.unknown == 0 {
+                    self.run.ledger.forget_purged();
+                }
             }
         }
         self.sum(&mut report);

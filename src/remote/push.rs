@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use super::RECOVER_MD;
 use super::crypt::{Encryption, Identities};
 use super::destination::Destination;
-use super::ledger::{Ledger, Machine};
+use super::ledger::{Ledger, Machine, Purged};
 use super::record::{self, Bytes, Part, Push};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
@@ -86,6 +86,8 @@ pub struct PushReport {
     pub held_bytes: u64,
     /// Records there that this machine has not signed: somebody else wrote them.
     pub strangers: Vec<String>,
+    /// It replaced snapshots in which something was found to be secret.
+    pub replaces: bool,
     pub traffic: Traffic,
 }
 
@@ -178,6 +180,8 @@ struct Wanted {
     items: Vec<Item>,
     /// Names that are there, and whose snapshot or operation record is new.
     snapshots: Vec<(String, Snapshot)>,
+    /// Some of them replace what is there.
+    replaces: bool,
 }
 
 impl Wanted {
@@ -207,6 +211,8 @@ pub(super) struct Run<'a> {
     after: u64,
     /// Records of pushes there that this machine has not signed.
     pub(super) strangers: Vec<String>,
+    /// What is there is replaced, because it should never have been stored: no reader is to find it.
+    replaces: bool,
 }
 
 impl<'a> Run<'a> {
@@ -232,6 +238,7 @@ impl<'a> Run<'a> {
             anew: false,
             after: 0,
             strangers: Vec::new(),
+            replaces: false,
         }
     }
 }
@@ -462,6 +469,7 @@ impl Run<'_> {
                 report.waiting += 1;
                 continue;
             }
+            wanted.replaces |= self.has(&name);
             wanted.snapshots.push((name, snapshot));
         }
         let again = self.needed_again(&wanted)?;
@@ -502,13 +510,24 @@ impl Run<'_> {
     fn is_changed(&self, name: &str) -> Result<bool> {
         // Snapshots are replaced when something in them is found to be secret (format §9); marks when
         // a tag is added. The others stay as they are.
-        if !name.starts_with("marks/") && !name.starts_with("snapshots/") {
+        let snapshot = snapshot_of(name);
+        if !name.starts_with("marks/") && snapshot.is_none() {
             return Ok(false);
         }
         let Some(held) = self.held_file(name) else {
-            return Ok(false);
+            let need = snapshot.and_then(|(_, id)| self.ledger.need(id));
+            let pushed = need.and_then(|need| need.long);
+            return Ok(pushed.is_some()
+                && self
+                    .digest_here(name)?
+                    .is_some_and(|now| Some(now) != pushed));
         };
         Ok(self.read(name)?.is_some_and(|now| now != held))
+    }
+
+    /// Returns the digest of a file of this repository, if it is there.
+    fn digest_here(&self, name: &str) -> Result<Option<Digest>> {
+        Ok(self.read(name)?.map(|bytes| Digest::of(&bytes)))
     }
 
     /// Returns the sets of kept content that are not packed.
@@ -600,20 +619,55 @@ impl Run<'_> {
         let new = wanted.snapshots.iter().filter(|(name, _)| is_left(name));
         let new: Vec<&Snapshot> = new.map(|(_, snapshot)| snapshot).collect();
         report.snapshots = new.len() as u64;
+        if wanted.replaces {
+            self.replaces = true;
+            self.anew = true;
+            let unseen = self
+                .held
+                .iter()
+                .flat_map(|held| held.files.keys().chain(held.objects.keys()));
+            let unseen = unseen.filter(|name| snapshot_of(name).is_some() && !left.contains(*name));
+            self.ledger.set_purged(&Purged {
+                number,
+                at: self.options.now,
+                unseen: unseen.count() as u64,
+            })?;
+            report.replaces = true;
+        }
         for snapshot in &new {
             self.name_full(snapshot, &delta)?;
         }
-        if is_mending {
+        if is_mending || wanted.replaces {
             self.name_fulls_again(&delta)?;
         }
         let again = delta.files.keys().chain(delta.objects.keys());
         self.back = again.chain(&delta.gone).cloned().collect();
-        let needs = self.needs(&new, &delta)?;
+        // The others may have needed what was replaced.
+        let others = match wanted.replaces {
+            true => self.others_here(&new, &left)?,
+            false => Vec::new(),
+        };
+        let all: Vec<&Snapshot> = new.into_iter().chain(&others).collect();
+        let needs = self.needs(&all, &delta)?;
         self.ledger.note_needs(needs)?;
         report.bytes += self.commit(delta, &BTreeSet::new())?;
         report.number = Some(number);
         self.ledger.forget_written();
         Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// Returns the snapshots that are here and there, but for those that are pushed now.
+    fn others_here(&self, new: &[&Snapshot], here: &BTreeSet<String>) -> Result<Vec<Snapshot>> {
+        let new: HashSet<Id> = new.iter().map(|snapshot| snapshot.id).collect();
+        let is_other = |name: &&String| {
+            snapshot_of(name).is_some_and(|(_, id)| !new.contains(&id)) && self.has(name)
+        };
+        let names = here.iter().filter(is_other);
+        Ok(names
+            .filter_map(|name| self.repo.read_snapshot(name).ok())
+            .collect())
     }
 }
 

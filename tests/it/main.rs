@@ -75,6 +75,7 @@ mod protected;
 #[cfg(feature = "remote")]
 mod providers;
 mod prune;
+mod purged;
 mod pushed;
 mod remotes;
 mod repair;

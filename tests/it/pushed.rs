@@ -841,22 +841,136 @@ fn a_destination_is_not_half_encrypted() {
     place.run(&["push", "plain"], 0);
 }
 
+/// Returns true if anything at a destination in the clear has these bytes: packed, in a record, or in a
+/// pack that is in a record.
+pub(crate) fn has_bytes(dir: &std::path::Path, wanted: &[u8]) -> bool {
+    let files = walkdir::WalkDir::new(dir).into_iter().flatten();
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files
+        .into_iter()
+        .any(|entry| holds(&std::fs::read(entry.path()).unwrap(), wanted, 3))
+}
+
+fn holds(bytes: &[u8], wanted: &[u8], depth: u32) -> bool {
+    use base64::Engine as _;
+    use std::io::Read as _;
+    if memchr::memmem::find(bytes, wanted).is_some() {
+        return true;
+    }
+    if depth == 0 {
+        return false;
+    }
+    let packed = memchr::memmem::find_iter(bytes, b"\x1f\x8b\x08").any(|at| {
+        let mut plain = Vec::new();
+        let _ = flate2::read::MultiGzDecoder::new(&bytes[at..]).read_to_end(&mut plain);
+        holds(&plain, wanted, depth - 1)
+    });
+    let mut strings = bytes.split(|byte| *byte == b'"');
+    let engine = base64::engine::general_purpose::STANDARD;
+    packed
+        || strings.any(|text| {
+            let inner = (text.len() > 40)
+                .then(|| engine.decode(text).ok())
+                .flatten();
+            inner.is_some_and(|inner| holds(&inner, wanted, depth - 1))
+        })
+}
+
+/// What is found to be secret after it was pushed goes from there as well: from snapshots whose records
+/// are short or long, from records, and from what only the destination has, when it was looked at.
 #[test]
-fn a_purge_says_where_else_it_stands() {
+fn what_is_found_to_be_secret_later_goes_from_destinations() {
+    const SECRET: &[u8] = b"kX7pQz92LmWv4TnB8sYc";
     let (place, _) = configured();
-    place.run(&["push", "plain"], 0);
+    let run = |now: &str, args: &[&str]| place.run_at(now, args, 0);
+    let remotes = |now: &str| {
+        let output = run(now, &["--json", "status"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status["data"]["remotes"].clone()
+    };
     // Stored in the clear while it was allowed.
-    place.write(".env", b"DATABASE_PASSWORD=kX7pQz92LmWv4TnB8sYc\n");
+    place.write(".env", &[b"DATABASE_PASSWORD=", SECRET, b"\n"].concat());
     let file = place.tree().join(".env").display().to_string();
     place.run(&["privacy", "allow", &file, "--reason", "a test"], 0);
-    place.run(&["backup"], 0);
+    run("2026-11-01T10:00:00Z", &["backup"]);
+    let first = place.json(&["list"]);
+    let first = first["snapshots"].as_array().unwrap();
+    let first = first.last().unwrap()["id"].as_str().unwrap().to_owned();
+    // A record that is too long for the record of a push.
+    for number in 0..1500 {
+        place.write(&format!("many/{number}"), format!("{number}").as_bytes());
+    }
+    place.write(
+        ".env",
+        &[b"DATABASE_PASSWORD=", SECRET, b"\n# more\n"].concat(),
+    );
+    run("2026-11-02T10:00:00Z", &["backup"]);
+    for number in 0..1500 {
+        place.write(
+            &format!("many/{number}"),
+            format!("now {number}").as_bytes(),
+        );
+    }
+    run("2026-11-03T10:00:00Z", &["backup"]);
+    run("2026-11-03T11:00:00Z", &["push"]);
+    for day in 4..8 {
+        place.write("day", format!("{day}").as_bytes());
+        run(&format!("2026-11-0{day}T10:00:00Z"), &["backup"]);
+        run(&format!("2026-11-0{day}T11:00:00Z"), &["push"]);
+    }
+    let plain = place.path("plain");
+    assert!(has_bytes(&plain, SECRET));
+    // One of them is only there now.
+    run("2026-11-08T10:00:00Z", &["forget", &first, "--yes"]);
     place.run(&["privacy", "revoke", &file], 0);
-    let said = stdout(&place.run(&["privacy", "rescan", "--purge", "--yes"], 0));
-    match said.contains("Nothing to seal") {
-        true => panic!("the value was not in the clear: {said}"),
-        false => assert!(
-            said.contains("still has it") && said.contains("plain"),
-            "{said}"
-        ),
+    let said = run(
+        "2026-11-08T10:10:00Z",
+        &["privacy", "rescan", "--purge", "--yes"],
+    );
+    let said = stdout(&said);
+    assert!(
+        said.contains("still has it") && said.contains("plain"),
+        "{said}"
+    );
+    let pushed = run("2026-11-08T10:20:00Z", &["--json", "push"]);
+    let pushed: serde_json::Value = serde_json::from_slice(&pushed.stdout).unwrap();
+    for remote in pushed["data"]["remotes"].as_array().unwrap() {
+        assert_eq!(remote["replaces"], true, "{pushed}");
+    }
+    for remote in remotes("2026-11-08T10:30:00Z").as_array().unwrap() {
+        assert_eq!(remote["replaced"], "2026-11-08T10:20:00Z", "{remote}");
+        assert_eq!(remote["not_looked_at"], 1, "{remote}");
+    }
+    run(
+        "2026-11-08T12:00:00Z",
+        &["verify", "--remote", "plain", "--level", "full"],
+    );
+    // A day later: but for the one that nobody has looked at.
+    run("2026-11-09T11:00:00Z", &["push"]);
+    assert!(has_bytes(&plain, SECRET));
+    let key = place.path("key.txt").display().to_string();
+    run("2026-11-09T12:00:00Z", &["pull", "plain"]);
+    run(
+        "2026-11-09T12:10:00Z",
+        &["privacy", "rescan", "--purge", "--yes"],
+    );
+    run("2026-11-09T12:20:00Z", &["push"]);
+    run("2026-11-10T13:00:00Z", &["push"]);
+    assert!(!has_bytes(&plain, SECRET), "it is still there");
+    for remote in remotes("2026-11-10T14:00:00Z").as_array().unwrap() {
+        assert_eq!(remote["replaced"], serde_json::Value::Null, "{remote}");
+    }
+    // Everything else is there as before.
+    for (name, key) in [("plain", None), ("far", Some(&key))] {
+        let mut args = vec!["verify", "--remote", name, "--level", "full"];
+        args.extend(key.iter().flat_map(|key| ["--identity", key]));
+        run("2026-11-10T15:00:00Z", &args);
+        let mut args = vec!["--json", "list", "--all", "--from", name];
+        args.extend(key.iter().flat_map(|key| ["--identity", key]));
+        let output = run("2026-11-10T15:00:00Z", &args);
+        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let all = listed["data"]["snapshots"].as_array().unwrap();
+        assert!(all.iter().any(|one| one["id"] == *first), "{listed}");
+        assert_eq!(all.len(), 8, "{listed}");
     }
 }

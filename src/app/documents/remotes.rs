@@ -34,6 +34,7 @@ pub(crate) struct PushedDocument {
     lost: u64,
     /// Records there that this machine has not signed.
     strangers: Vec<String>,
+    replaces: bool,
     held_snapshots: u64,
     held_bytes: u64,
     requests: u64,
@@ -71,6 +72,7 @@ impl PushedDocument {
             mended: count(|r| r.mended),
             lost: count(|r| r.lost),
             strangers: report.map(|r| r.strangers.clone()).unwrap_or_default(),
+            replaces: report.is_some_and(|r| r.replaces),
             held_snapshots: count(|r| r.held),
             held_bytes: count(|r| r.held_bytes),
             requests,

@@ -91,6 +91,8 @@ struct RemoteDocument {
     behind_since: Option<String>,
     /// Records that somebody else wrote there, since a person looked last.
     written_by_others: u64,
+    replaced: Option<String>,
+    not_looked_at: u64,
     error: Option<String>,
     level: Option<&'static str>,
     retention: RetentionDocument,
@@ -111,6 +113,8 @@ impl RemoteDocument {
             behind: remote.behind,
             behind_since: remote.behind_since.map(when::utc),
             written_by_others: remote.strangers,
+            replaced: remote.purged.as_ref().map(|purged| when::utc(purged.at)),
+            not_looked_at: remote.purged.as_ref().map_or(0, |purged| purged.unseen),
             error: remote.failed.clone(),
             level: remote.level.map(Level::word),
             retention: RetentionDocument::new(

@@ -6,7 +6,7 @@ use bdr::model::config::Remote;
 use bdr::model::retention::Policy;
 use bdr::remote::Destination;
 use bdr::remote::crypt::Encryption;
-use bdr::remote::ledger::{At, Ledger, Machine};
+use bdr::remote::ledger::{At, Ledger, Machine, Purged};
 use bdr::remote::prune::{Last, Plan, PruneOptions, PruneReport, look};
 use bdr::remote::push::{Doubt, PushOptions};
 use bdr::repo::Repository;
@@ -157,7 +157,7 @@ fn pushed(
     Ok((machine, encryption))
 }
 
-/// Prunes a destination by itself, if the configuration asks for it or something has waited: once a
+/// Prunes a destination by itself, if the configuration asks for it, something has waited, or a push has replaced what should not be there: once a
 /// day. What fails is remembered and shown by `bdr status`.
 pub(super) fn prune_automatically(cx: &Context, repo: &Repository, remote: &Remote) {
     let dir = directory(cx, repo.id()).join(&remote.name);
@@ -166,7 +166,14 @@ pub(super) fn prune_automatically(cx: &Context, repo: &Repository, remote: &Remo
     let tried = last.tried.filter(|tried| *tried <= cx.now);
     let since = |span: TimeDelta| tried.is_none_or(|tried| cx.now - tried >= span);
     let has_waited = last.next.is_some_and(|next| next <= cx.now) && since(TimeDelta::hours(1));
-    if !(has_waited || remote.keep.is_some() && since(TimeDelta::hours(23))) {
+    let has_failed = last.failed.is_some() && since(TimeDelta::hours(1));
+    // What was replaced there, because it should never have been stored, has to go.
+    let is_due = |purged: Purged| {
+        let is_new = tried.is_none_or(|tried| tried <= purged.at);
+        is_new || has_failed || since(TimeDelta::hours(23))
+    };
+    let is_purged = Purged::read(&dir).is_some_and(is_due);
+    if !(has_waited || is_purged || remote.keep.is_some() && since(TimeDelta::hours(23))) {
         return;
     }
     let wanted = Wanted {

@@ -377,6 +377,19 @@ fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
     if let Some(why) = remote.prune_trouble(now) {
         says.push_str(&format!("; nothing is removed there: {why}"));
     }
+    if let Some(purged) = &remote.purged {
+        says.push_str(&format!(
+            "; what was found to be secret {} is not deleted there yet",
+            when::ago(now, purged.at)
+        ));
+        if purged.unseen > 0 {
+            says.push_str(&format!(
+                ", and {} that only it has were not looked at (bdr pull {}, bdr privacy rescan --purge)",
+                plural(purged.unseen, "snapshot"),
+                remote.name
+            ));
+        }
+    }
     if remote.strangers > 0 {
         says.push_str(&format!(
             "; {} by somebody else",

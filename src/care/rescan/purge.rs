@@ -107,6 +107,8 @@ impl Purge<'_> {
         let mut any = false;
         for entry in &mut listing {
             any |= self.replace((&root.name, root.path.as_path()), entry)?;
+            let content = entry.body.content.iter();
+            self.needed.extend(content.flat_map(Content::blobs));
             if let Some(content) = entry.body.content.as_ref().filter(|c| c.is_whole()) {
                 let name = name_of(&root.name, entry);
                 self.names.insert(content.digest, name);
@@ -161,7 +163,12 @@ impl Purge<'_> {
         {
             return Ok(false);
         }
-        let bytes = self.reader.to_vec(&content, content.size())?;
+        let bytes = match self.reader.to_vec(&content, content.size()) {
+            Ok(bytes) => bytes,
+            // It was lost before, or no snapshot shows it.
+            Err(Error::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         if self.written.insert(content.digest) {
             self.writer
                 .add(&meta(&name_of(root, entry)), &bytes, Some(content.digest))?;

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Trouble;
 use crate::model::config::Config;
 use crate::model::retention::Policy;
-use crate::remote::ledger::At;
+use crate::remote::ledger::{At, Purged};
 use crate::remote::level::{Known, Level};
 use crate::remote::prune::{Last, Pruner};
 use crate::repo::summaries::Summary;
@@ -36,6 +36,8 @@ pub struct RemoteStatus {
     pub failed: Option<String>,
     /// Records that somebody else wrote there, since a person looked last.
     pub strangers: u64,
+    /// A push replaced what was found to be secret, and that is not gone yet.
+    pub purged: Option<Purged>,
     /// How safe it is from this machine, if that was tried.
     pub level: Option<Level>,
     /// Who removes what is old there, and what came of it last.
@@ -67,6 +69,7 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
             behind_since: behind.iter().map(|summary| summary.time).min(),
             failed: at.failed,
             strangers: at.strangers.len() as u64,
+            purged: Purged::read(&dir.join(&remote.name)),
             level: Known::read(&dir.join(&remote.name), &remote.url)
                 .map(|known| known.probed.level),
             pruner: Pruner::of(remote, pruned.as_ref()),

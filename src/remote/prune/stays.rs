@@ -155,6 +155,7 @@ impl Pruning<'_> {
             arrived: one.arrived,
             at: one.at,
             record: Some(pushed),
+            long: None,
             names,
         })
     }
@@ -225,6 +226,7 @@ impl Pruning<'_> {
                 arrived: one.arrived,
                 at: one.at,
                 record: record_of(held, &name),
+                long: None,
                 names,
             }),
             Err(error) => {

@@ -91,6 +91,12 @@ impl Pruning<'_> {
             .filter_map(|name| name.strip_prefix("pushes/"));
         let pushes = listed.filter_map(parse_file_name);
         keep.extend(pushes.filter(|(number, _)| numbers.contains(number) || *number > newest));
+        // What was found to be secret stands in older ones.
+        let purged = self.run.ledger.purged().map_or(0, |purged| purged.number);
+        // Unless the push that replaces it came to nothing.
+        if chain.iter().all(|push| push.number >= purged) {
+            keep.retain(|(number, _)| *number >= purged);
+        }
         keep
     }
 

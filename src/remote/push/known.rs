@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::packs::is_untouched;
 use super::{Run, Wanted};
 use crate::base::error::Result;
 use crate::base::id::Digest;
@@ -41,13 +42,37 @@ impl Run<'_> {
         }
         let mut finder = Finder::new(self.repo, index, places);
         let mut needs = Vec::with_capacity(new.len());
+        let origins = self.ledger.origins();
         for snapshot in new {
             if let Ok(names) = finder.names(snapshot) {
+                let name = snapshot.file_name();
+                let held = self
+                    .held
+                    .iter()
+                    .filter(|_| !delta.objects.contains_key(&name));
+                let record = [delta]
+                    .into_iter()
+                    .chain(held)
+                    .find_map(|push| record_of(push, &name));
+                let long = match record {
+                    Some(_) => None,
+                    None => self.digest_here(&name)?,
+                };
+                // One that was rewritten has been there since it came first.
+                let noted = self
+                    .ledger
+                    .need(snapshot.id)
+                    .map(|need| (need.arrived, need.at));
+                let came = origins
+                    .get(&*name)
+                    .map(|(_, number, time)| (*number, *time));
+                let (arrived, at) = noted.or(came).unwrap_or((delta.number, delta.time));
                 needs.push(Need {
                     about: About::from(*snapshot),
-                    arrived: delta.number,
-                    at: delta.time,
-                    record: record_of(delta, &snapshot.file_name()),
+                    arrived,
+                    at,
+                    record,
+                    long,
                     names,
                 });
             }
@@ -90,13 +115,14 @@ impl Run<'_> {
         let origins = self.ledger.origins();
         let rank = |name: &str| origins.get(name).map_or(NOW, |(_, number, _)| *number);
         let held = self.held.iter().flat_map(|held| &held.objects);
+        let packs = self.repo.list_packs()?;
+        let here: HashSet<Digest> = packs.iter().map(|pack| pack.id).collect();
+        let held = held.filter(|(_, stored)| !self.replaces || is_untouched(stored, &here));
         let mut instead: HashMap<Digest, &String> = HashMap::new();
         // What is pushed now comes last.
         for (name, stored) in held.chain(delta.iter().flat_map(|delta| &delta.objects)) {
             instead.extend(stored.instead_of.iter().map(|pack| (*pack, name)));
         }
-        let packs = self.repo.list_packs()?;
-        let here: HashSet<Digest> = packs.iter().map(|pack| pack.id).collect();
         let mut places = HashMap::new();
         for pack in packs {
             let name = layout::pack(pack.id);

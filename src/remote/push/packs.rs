@@ -7,6 +7,7 @@ use super::{INLINE, Item, PushReport, Run, Source, Wanted};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::model::manifest::{Content, Time};
+use crate::remote::record::Stored;
 use crate::remote::spool::Spool;
 use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::layout;
@@ -39,6 +40,12 @@ fn groups(small: &[PackRef]) -> Vec<Vec<PackRef>> {
     groups
 }
 
+/// Returns true if all that a pack stands for is here. What was found to be secret was in one that is
+/// not, so nobody is to need a pack for which that is not so any more.
+pub(super) fn is_untouched(stored: &Stored, here: &HashSet<Digest>) -> bool {
+    stored.instead_of.iter().all(|pack| here.contains(pack))
+}
+
 impl Run<'_> {
     /// Adds the packs that are not there, small ones put together.
     pub(super) fn packs(
@@ -48,8 +55,11 @@ impl Run<'_> {
         report: &mut PushReport,
     ) -> Result<()> {
         let mut covered = DigestSet::default();
+        let here: HashSet<Digest> = self.repo.list_packs()?.iter().map(|pack| pack.id).collect();
         for stored in self.held.iter().flat_map(|held| held.objects.values()) {
-            covered.extend(stored.instead_of.iter().copied());
+            if !wanted.replaces || is_untouched(stored, &here) {
+                covered.extend(stored.instead_of.iter().copied());
+            }
         }
         let is_missing = |pack: &PackRef| {
             let name = layout::pack(pack.id);
