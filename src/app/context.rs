@@ -52,8 +52,11 @@ pub(crate) struct Context {
     pub(crate) host: String,
     /// Set by the first SIGINT or SIGTERM.
     pub(crate) stop: Arc<AtomicBool>,
-    /// All opened repositories, to report at the end which of their records could not be read.
-    pub(crate) opened: Arc<Mutex<Vec<Repository>>>,
+    /// All opened repositories, to report at the end which of their records could not be read; with
+    /// what the destination is called, if they are at one.
+    pub(crate) opened: Arc<Mutex<Vec<(Repository, String)>>>,
+    /// How that was typed: what an error says to do next has to be about the same place.
+    pub(crate) from_words: Arc<Mutex<String>>,
     /// What is read instead of this machine's repository.
     pub(crate) far: Option<Repository>,
     /// Receives a verb's progress in addition to the bar.
@@ -156,6 +159,7 @@ impl Context {
             host: host_name(),
             stop,
             opened: Arc::default(),
+            from_words: Arc::default(),
             far: None,
             relay: None,
             sees_left: needs.sees_left,

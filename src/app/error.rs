@@ -56,6 +56,40 @@ impl Failure {
         }
     }
 
+    /// Replaces the hint.
+    pub(crate) fn with_hint(self, hint: String) -> Self {
+        match self {
+            Self::Engine(error) | Self::Hinted { error, .. } => Self::Hinted { error, hint },
+            Self::Usage { message, .. } => Self::Usage {
+                message,
+                hint: Some(hint),
+            },
+            other => other,
+        }
+    }
+
+    /// Adds what names a destination to a command that it says to type, if that reads backups.
+    pub(crate) fn at(self, from: &str) -> Self {
+        const READS: [&str; 7] = ["list", "find", "history", "ls", "cat", "restore", "diff"];
+        let Some(hint) = self.hint().filter(|_| !from.is_empty()) else {
+            return self;
+        };
+        // The command is all of it, or comes last.
+        let command = match hint.strip_prefix("bdr ") {
+            Some(command) => Some(command),
+            None => hint.rsplit_once(": bdr ").map(|(_, command)| command),
+        };
+        let reads = command.is_some_and(|command| {
+            let verb = command.split(' ').next().unwrap_or_default();
+            let is_prose = command.contains([';', ',']) || command.contains(" shows ");
+            READS.contains(&verb) && !is_prose && !command.contains("--from")
+        });
+        match reads {
+            true => self.with_hint(format!("{hint}{from}")),
+            false => self,
+        }
+    }
+
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Engine(error) | Self::Hinted { error, .. } => match (&**error, error.kind()) {

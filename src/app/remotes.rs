@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bdr::base::id::Id;
-use bdr::base::path::absolute;
+use bdr::base::path::{absolute, shell_path};
 use bdr::disk::store::{self, Conduct, Location, Store};
 use bdr::model::config::Remote;
 use bdr::remote::Destination;
@@ -56,8 +56,31 @@ impl FromArgs {
             let far = Far::find(cx, place)?;
             let (repo, _) = far.read(cx, self.machine.as_deref(), &self.key)?;
             seen.far = Some(repo);
+            if let Ok(mut words) = cx.from_words.lock() {
+                *words = self.words();
+            }
         }
         Ok(seen)
+    }
+}
+
+impl FromArgs {
+    /// Returns how it was typed, for a command that a message names.
+    fn words(&self) -> String {
+        let word = |text: &str| shell_path(Path::new(text));
+        let mut words = String::new();
+        for (option, value) in [("--from", &self.from), ("--machine", &self.machine)] {
+            if let Some(value) = value {
+                words.push_str(&format!(" {option} {}", word(value)));
+            }
+        }
+        for file in &self.key.identity {
+            words.push_str(&format!(" --identity {}", shell_path(file)));
+        }
+        if let Some(file) = &self.key.passphrase_file {
+            words.push_str(&format!(" --passphrase-file {}", shell_path(file)));
+        }
+        words
     }
 }
 
@@ -137,7 +160,18 @@ impl Far {
     ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
         let opener = Opener::new(cx, &self.remote.name, keys);
         let machine = self.chosen(cx, machine, &opener)?;
-        self.opened(cx, machine, &opener)
+        let opened = self.opened(cx, machine, &opener);
+        opened.map_err(|failure| self.with_name(failure))
+    }
+
+    /// Puts the destination into what the engine, which does not know what it is called, says to do.
+    fn with_name(&self, failure: Failure) -> Failure {
+        let Some(hint) = failure.hint().filter(|hint| hint.contains(" NAME")) else {
+            return failure;
+        };
+        let place = shell_path(Path::new(self.shown()));
+        let hint = hint.replace(" NAME", &format!(" {place}"));
+        failure.with_hint(hint)
     }
 
     /// Opens what another machine has pushed there.
@@ -176,7 +210,7 @@ impl Far {
         let repo = cx.private(repo);
         // Records that do not count are named at the end, whatever the command makes of the rest.
         if let Ok(mut opened) = cx.opened.lock() {
-            opened.push(repo.clone());
+            opened.push((repo.clone(), self.shown().to_owned()));
         }
         Ok((repo, storage))
     }
@@ -202,7 +236,10 @@ impl Far {
         match (machine, &all[..]) {
             (_, []) => Err(Failure::usage(
                 format!("no machine has pushed to {} yet", self.shown()),
-                "on the machine that has the backups: bdr push",
+                &match above(self.shown()) {
+                    Some(place) => format!("name the directory that has `bdr1`: {place}"),
+                    None => "on the machine that has the backups: bdr push".to_owned(),
+                },
             )),
             (None, [one]) => Ok(*one),
             (None, several) => {
@@ -275,6 +312,19 @@ impl Far {
             format!("{} machines push to {}", machines.len(), self.shown()),
             &format!("choose one with --machine: {}", names.join(", ")),
         )
+    }
+}
+
+/// Returns the address above the part of one machine, for whoever named that.
+fn above(url: &str) -> Option<String> {
+    let url = url.trim_end_matches('/');
+    let (above, last) = url.rsplit_once('/')?;
+    match last == "bdr1" {
+        true => Some(above.to_owned()),
+        false => {
+            last.parse::<Id>().ok()?;
+            Some(above.strip_suffix("/bdr1")?.to_owned())
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bdr::base::error::IoContext as _;
 use bdr::base::id::Id;
+use bdr::base::path::shell_path;
 use bdr::disk::fsutil;
 use bdr::model::config::Remote;
 use bdr::remote::Destination;
@@ -436,6 +437,18 @@ pub(crate) fn warning(cx: &Context, remote: &Remote) -> Option<(String, String)>
     );
     let fix = format!("bdr remote key show {} --sheet", remote.name);
     Some((says, fix))
+}
+
+/// Says that others can read the file with the secret key, with what to do about it.
+pub(crate) fn open_to_others(cx: &Context, remote: &Remote) -> Option<(String, String)> {
+    let file = key_file(cx, &remote.name);
+    fsutil::is_open_to_readers(&file).then(|| {
+        let says = format!(
+            "other users of this machine can read the secret key of {}, and with it the backups there",
+            remote.name
+        );
+        (says, format!("chmod 600 {}", shell_path(&file)))
+    })
 }
 
 /// Gives the keys of a destination to it under another name.

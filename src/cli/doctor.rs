@@ -131,9 +131,11 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
 
 /// A destination whose key is lost with this machine is no backup of it.
 fn destination_keys(cx: &Context) -> Vec<Finding> {
-    let warnings = cx.config.remotes.iter();
-    let warnings = warnings.filter_map(|remote| crate::app::secrets::warning(cx, remote));
-    warnings
+    let remotes = cx.config.remotes.iter();
+    let open = remotes.clone();
+    let open = open.filter_map(|remote| crate::app::secrets::open_to_others(cx, remote));
+    let warnings = remotes.filter_map(|remote| crate::app::secrets::warning(cx, remote));
+    open.chain(warnings)
         .map(|(says, fix)| Finding::warning("keys", says, &fix))
         .collect()
 }

@@ -241,7 +241,8 @@ pub(crate) fn main() -> i32 {
                 command => {
                     let done = run(&cx, command);
                     cx.tell_unreadable();
-                    done
+                    let from = cx.from_words.lock().map(|words| words.clone());
+                    done.map_err(|failure| failure.at(&from.unwrap_or_default()))
                 }
             },
         );

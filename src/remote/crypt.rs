@@ -149,6 +149,13 @@ fn encrypt(recipients: &[AnyRecipient], plain: &[u8]) -> Result<Vec<u8>> {
 
 fn parse_recipient(text: &str) -> Result<AnyRecipient> {
     let text = text.trim();
+    // More than one line may be anything: also a secret key, which the configuration would show.
+    if text.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            "a recipient is one line",
+            Some("give each by itself: --recipient age1… --recipient age1…"),
+        ));
+    }
     if let Ok(recipient) = text.parse::<x25519::Recipient>() {
         return Ok(Box::new(recipient));
     }

@@ -50,8 +50,62 @@ pub fn failed(place: &str, action: &'static str, error: &StoreError) -> Error {
         action,
         said: error.said.clone(),
         trouble: error.trouble.word(),
-        hint: error.trouble.hint().map(str::to_owned),
+        hint: hint(place, error),
     }
+}
+
+/// Returns what to do about it. A destination that is only known by its address has no name to type.
+fn hint(place: &str, error: &StoreError) -> Option<String> {
+    let is_ssh = error.said.starts_with("ssh: ");
+    let named = |about: &str, command: &str| match place.contains([':', '/']) {
+        true => String::new(),
+        false => format!("{about}{command} {place}"),
+    };
+    Some(match error.trouble {
+        Trouble::Unreachable => format!(
+            "check the network and the address{}, then run the same command again",
+            named(": ", "bdr remote show")
+        ),
+        Trouble::Certificate if is_ssh => "log in there by hand once (ssh HOST) and compare the key of the host; or add the option known-hosts=add to the address, which accepts a host that is new".to_owned(),
+        Trouble::Certificate => "check the address: the server's certificate is for another host, expired, or signed by nobody known; the option ca=FILE names an authority of your own".to_owned(),
+        Trouble::Credentials if is_ssh => "log in there by hand first (ssh USER@HOST has to work without a password); the option identity=FILE in the address names a key".to_owned(),
+        Trouble::Credentials => match place.contains([':', '/']) {
+            true => "check the key and the secret, or the password: they are read from variables, from the keychain, or from the provider's own files".to_owned(),
+            false => format!(
+                "check the key and the secret, or the password; to give others, run bdr remote add {place} URL again, with the same address (bdr remote show {place} has it)"
+            ),
+        },
+        Trouble::Clock => {
+            "set this machine's clock: the store refuses requests that are dated wrongly".to_owned()
+        }
+        Trouble::Forbidden => format!(
+            "this user, or these credentials, may not do that{}",
+            named("; what they may: ", "bdr remote test")
+        ),
+        Trouble::NoPlace => format!(
+            "create the bucket or directory first, mount the disk, or correct the address{}",
+            named(": ", "bdr remote show")
+        ),
+        Trouble::Elsewhere => {
+            "name the region or the endpoint of the bucket in the URL: s3://BUCKET?region=REGION".to_owned()
+        }
+        Trouble::NotFound | Trouble::Exists => match place.contains([':', '/']) {
+            true => return None,
+            false => format!("bdr verify --remote {place}"),
+        },
+        Trouble::Retained => {
+            "nothing to do: the store keeps it until its retention ends".to_owned()
+        }
+        Trouble::Full => {
+            "free some space there, or add another destination (bdr remote add)".to_owned()
+        }
+        Trouble::Busy => "run the same command again later".to_owned(),
+        Trouble::Nonsense => {
+            "this is not the store's answer: check the address, and whether the network asks for a login first".to_owned()
+        }
+        Trouble::Unsupported => "bdr remote services lists what this bdr can reach".to_owned(),
+        Trouble::Other => return None,
+    })
 }
 
 impl Trouble {
@@ -74,44 +128,6 @@ impl Trouble {
             Self::Unsupported => "unsupported",
             Self::Other => "other",
         }
-    }
-
-    /// Returns what to do about it.
-    pub fn hint(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Unreachable => {
-                "check the network and the address (bdr remote show NAME), then run the same command again"
-            }
-            Self::Certificate => {
-                "check the address: the server's certificate is for another host, expired, or signed by nobody known"
-            }
-            Self::Credentials => {
-                "check the key and the secret, or renew them: bdr remote test NAME"
-            }
-            Self::Clock => {
-                "set this machine's clock: the store refuses requests that are dated wrongly"
-            }
-            Self::Forbidden => {
-                "these credentials do not allow it; bdr remote test NAME says what they allow"
-            }
-            Self::NoPlace => {
-                "create the bucket or directory first, or correct the address: bdr remote show NAME"
-            }
-            Self::Elsewhere => {
-                "name the region or the endpoint of the bucket in the URL: s3://BUCKET?region=REGION"
-            }
-            Self::NotFound | Self::Exists => "bdr verify --remote NAME",
-            Self::Retained => "nothing to do: the store keeps it until its retention ends",
-            Self::Full => {
-                "free some space there, or add another destination: bdr remote add NAME URL"
-            }
-            Self::Busy => "run the same command again later",
-            Self::Nonsense => {
-                "this is not the store's answer: check the address, and whether the network asks for a login first"
-            }
-            Self::Unsupported => "bdr remote services lists what this bdr can reach",
-            Self::Other => return None,
-        })
     }
 }
 

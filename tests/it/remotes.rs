@@ -164,6 +164,24 @@ fn credentials_are_asked_for_and_kept_out_of_the_configuration() {
     terminal.type_in("\r");
     let said = terminal.expect("bdr push dav");
     assert!(!said.contains("hunter2"), "{said}");
+    // The same again asks for others; who presses Enter only keeps these.
+    let again = |password: &str, shows: &str| {
+        let mut terminal = crate::support::terminal::Terminal::start_echoing(&place, &add);
+        for answer in [password, ""] {
+            terminal.wait_for_secret();
+            terminal.type_in(&format!("{answer}\r"));
+            std::thread::yield_now();
+            terminal.expect(match answer.is_empty() {
+                true => shows,
+                false => "bearer token",
+            });
+        }
+    };
+    again("hunter3-secret", "bdr push dav");
+    again("hunter2-secret", "bdr push dav");
+    let output = place.run(&add[1..], 2);
+    let said = stderr(&output);
+    assert!(said.contains("BDR_REMOTE_DAV_PASSWORD"), "{said}");
     let shown = place.json(&["remote", "show", "dav"]);
     let config = place.json(&["config", "path"]);
     let config = std::path::PathBuf::from(config["path"].as_str().unwrap());
@@ -316,4 +334,109 @@ fn a_place_that_would_be_no_backup_is_refused() {
         "{output:?}"
     );
     assert_eq!(std::fs::read_dir(tree.join("hand")).unwrap().count(), 0);
+}
+
+/// What a hint says can be typed as it is.
+#[test]
+fn hints_name_the_destination() {
+    let place = place();
+    let disk = place.path("disk");
+    place.run(&["remote", "add", "disk", disk.to_str().unwrap()], 0);
+    place.run(&["push"], 0);
+    let machine = std::fs::read_dir(disk.join("bdr1")).unwrap();
+    let machine = machine.map(|entry| entry.unwrap().path());
+    let part = machine
+        .into_iter()
+        .find(|path| path.join("machine.json").exists());
+    let part = part.unwrap();
+    // Somebody named a directory that lies deeper.
+    for deeper in [part.clone(), disk.join("bdr1")] {
+        let output = place.run(&["list", "--from", deeper.to_str().unwrap()], 2);
+        let said = stderr(&output);
+        let wanted = format!(
+            "name the directory that has `bdr1`: file://{}\n",
+            disk.display()
+        );
+        assert!(said.contains(&wanted), "{said}");
+    }
+    // What to type next is about the same place.
+    let bare = Place::with_repository();
+    for verb in [
+        &["cat"][..],
+        &["history"],
+        &["restore", "--target", "out"],
+        &["ls", "latest"],
+    ] {
+        let args = [verb, &["no.txt", "--from", disk.to_str().unwrap()]].concat();
+        let said = stderr(&bare.run(&args, 1));
+        let hint = said.split("hint: ").nth(1).unwrap().trim();
+        let is_command = hint.starts_with("bdr ") && !hint.contains(';');
+        let wanted = format!(" --from {}", disk.display());
+        assert!(!is_command || hint.ends_with(&wanted), "{args:?}: {hint}");
+    }
+    let record = std::fs::read_dir(part.join("pushes")).unwrap().next();
+    let record = record.unwrap().unwrap().path();
+    std::fs::write(&record, b"no record").unwrap();
+    let from = format!("file://{}", disk.display());
+    for (place_word, command) in [("disk", "disk"), (&*from, &*from)] {
+        let bare = Place::with_repository();
+        let on = if place_word == "disk" { &place } else { &bare };
+        let output = on.run(&["list", "--from", place_word], 4);
+        let said = stderr(&output);
+        assert!(
+            said.contains(&format!("bdr verify --remote {command} ")),
+            "{said}"
+        );
+        assert!(!said.contains("NAME"), "{said}");
+    }
+    std::fs::remove_dir_all(&disk).unwrap();
+    let said = stderr(&place.run(&["push", "disk"], 1));
+    assert!(said.contains("bdr remote show disk"), "{said}");
+    // What has no name yet is called by its address.
+    let file = place.path("file");
+    std::fs::write(&file, b"x").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let output = place.run(&["remote", "add", "other", path.to_str().unwrap()], 1);
+        let said = stderr(&output);
+        assert!(
+            said.contains("is no directory, or is below a file"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("remote show") && !said.contains("NAME"),
+            "{said}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_could_not_be_typed_again_or_be_secret_is_no_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = place();
+    let disk = place.path("disk");
+    let url = disk.to_str().unwrap();
+    let two = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJBnxiXeHKdXb0hP8WmV2cxKQZ3FDsjU3cGZ3vr1XXXX\nAGE-SECRET-KEY-1";
+    let output = place.run(&["remote", "add", "disk", url, "--recipient", two], 2);
+    assert!(
+        stderr(&output).contains("a recipient is one line"),
+        "{output:?}"
+    );
+    let mut command = place.bdr(&["remote", "add", "disk", url, "--passphrase", "--yes"]);
+    command.env("BDR_REMOTE_PASSPHRASE", "one two three four\nfive");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("a line break"), "{output:?}");
+    // Nothing is left of it.
+    assert!(!place.path("bdr/disk.key").exists());
+    place.run(&["remote", "add", "disk", url, "--encrypt"], 0);
+    let key = place.path("bdr/disk.key");
+    let said = stdout(&place.bdr(&["doctor"]).output().unwrap());
+    assert!(!said.contains("chmod"), "{said}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = stdout(&place.bdr(&["doctor"]).output().unwrap());
+    assert!(
+        said.contains(&format!("chmod 600 {}", key.display())),
+        "{said}"
+    );
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bdr::base::id::Id;
-use bdr::base::path::show;
+use bdr::base::path::{shell_path, show};
 use bdr::care::runs::Journal;
 use bdr::disk::storage::{self, Place, Stands, Storage};
 use bdr::disk::vault::Vault;
@@ -37,7 +37,7 @@ impl Context {
         self.rescue(dir);
         let repo = self.private(Repository::open(storage, &self.places.cache)?);
         if let Ok(mut opened) = self.opened.lock() {
-            opened.push(repo.clone());
+            opened.push((repo.clone(), String::new()));
         }
         self.take_over(&repo);
         Ok(repo)
@@ -75,7 +75,8 @@ impl Context {
         let Ok(opened) = self.opened.lock() else {
             return;
         };
-        let bad: Vec<(String, String)> = opened.iter().flat_map(Repository::unreadable).collect();
+        let unreadable = |(repo, _): &(Repository, String)| repo.unreadable();
+        let bad: Vec<(String, String)> = opened.iter().flat_map(unreadable).collect();
         for (name, reason) in bad.iter().take(SHOWN) {
             let name = show(name.as_ref());
             self.ui
@@ -88,8 +89,13 @@ impl Context {
         // Those of a destination; a repository of this machine has no such directory.
         let is_far = |(name, _): &(String, String)| name.starts_with("pushes");
         if bad.iter().any(is_far) {
-            self.ui
-                .warn("bdr: to see what is at the destination: bdr verify --remote NAME");
+            let far = opened.iter().map(|(_, place)| place);
+            for place in far.filter(|place| !place.is_empty()).take(1) {
+                let place = shell_path(Path::new(place));
+                self.ui.warn(&format!(
+                    "bdr: to see what is at the destination: bdr verify --remote {place}"
+                ));
+            }
         } else if !bad.is_empty() {
             self.ui.warn("bdr: to see what is affected: bdr verify");
         }

@@ -26,8 +26,8 @@ use super::key;
 
 /// Add a destination
 ///
-/// Asks for the credentials that it needs, and tries the place: it writes a small object, reads it and removes it. Everywhere but in
-/// a directory, backups are encrypted: without --recipient, a new key is made, whose secret half you have to keep in another place.
+/// Asks for the credentials that it needs, and tries the place: it writes a small object, reads it and removes it. With the name and
+/// the address of a destination that is there, it asks for other credentials. Everywhere but in a directory, backups are encrypted: without --recipient, a new key is made, whose secret half you have to keep in another place.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -111,6 +111,14 @@ pub(super) fn entered(text: &str, remote: &Remote) -> Result<String, Failure> {
 }
 
 pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
+    let is_same = |url: &str| located(cx, &args.url).is_ok_and(|at| at.to_string() == url);
+    let known = cx.config.remotes.iter();
+    if let Some(known) = known
+        .clone()
+        .find(|one| one.name == args.name && is_same(&one.url))
+    {
+        return renew(cx, known, args);
+    }
     check_new_name(cx, &args.name)?;
     let location = located(cx, &args.url)?;
     let mut remote = Remote::new(&args.name, &location.to_string());
@@ -123,9 +131,10 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
     check_apart(cx, &remote)?;
     check_alone(cx, &remote)?;
     if !args.recipient.is_empty() {
+        let trimmed = args.recipient.iter().map(|one| one.trim().to_owned());
+        remote.recipients = trimmed.collect();
         // Checked before anything is written.
-        Encryption::to(&args.recipient)?;
-        remote.recipients.clone_from(&args.recipient);
+        Encryption::to(&remote.recipients)?;
         key::warn_of_hardware(cx, &remote.recipients);
     }
     let wants_key = args.encrypt || args.passphrase || args.keychain;
@@ -162,20 +171,64 @@ fn try_place(cx: &Context, remote: &Remote, args: &AddArgs) -> Result<(), Failur
     };
     let store = far.store(cx)?;
     if !args.no_test {
-        let failed = |error| bdr::remote::failed(&args.name, "reach", &error);
+        // It has no name yet.
+        let failed = |error| bdr::remote::failed(&remote.url, "reach", &error);
         store.prepare().map_err(failed)?;
-        level::reach(&*store, &args.name)?;
+        level::reach(&*store, &remote.url)?;
     }
     Ok(())
+}
+
+/// Takes other credentials for a destination that is there already.
+fn renew(cx: &Context, remote: &Remote, args: &AddArgs) -> Result<u8, Failure> {
+    let (name, location) = (&remote.name, located(cx, &remote.url)?);
+    let fields = location.service.fields();
+    let is_there = |hint: &str| {
+        let message = format!("there is a destination `{name}` already");
+        Err(Failure::usage(message, hint))
+    };
+    let Some(first) = fields.first() else {
+        return is_there(&format!("bdr remote show {name}"));
+    };
+    let variable = credentials::variable_of(name, first);
+    if credentials::of(cx, remote, &location).1 == Kept::Variables {
+        return is_there(&format!(
+            "its credentials are in variables: set those anew ({variable} and the like)"
+        ));
+    }
+    if !cx.ui.can_ask || cx.ui.json {
+        return is_there(&format!(
+            "to give other credentials, run this at a terminal, or set {variable} and the like"
+        ));
+    }
+    let Some(kept) = ask(cx, remote, &location)? else {
+        cx.ui.warn("Nothing was changed.");
+        return Ok(exit::PARTIAL);
+    };
+    try_place(cx, remote, args)?;
+    let place = match kept {
+        Kept::Keychain => "in the keychain",
+        _ => "in a file that only you can read",
+    };
+    let tried = if args.no_test { "" } else { ", and work" };
+    cx.ui.report(&format!(
+        "{name}: the credentials are other ones now{tried}. They are {place}.\nNext: bdr push {name}\n"
+    ))?;
+    Ok(exit::OK)
 }
 
 /// Asks for the credentials that a destination needs and nobody has given, and keeps them.
 fn asked(cx: &Context, remote: &Remote, location: &Location) -> Result<Option<Kept>, Failure> {
     let (_, found) = credentials::of(cx, remote, location);
-    let fields = location.service.fields();
-    if found != Kept::Elsewhere || fields.is_empty() || !cx.ui.can_ask {
-        return Ok(None);
+    match found != Kept::Elsewhere || !cx.ui.can_ask {
+        true => Ok(None),
+        false => ask(cx, remote, location),
     }
+}
+
+/// Asks for credentials and keeps them; `None` if none were given.
+fn ask(cx: &Context, remote: &Remote, location: &Location) -> Result<Option<Kept>, Failure> {
+    let fields = location.service.fields();
     let mut values = BTreeMap::new();
     for field in fields {
         // Without one, the provider's own variables, files and profiles are asked.

@@ -108,6 +108,12 @@ pub(super) fn new_passphrase(cx: &Context, keys: &KeyArgs) -> Result<Zeroizing<S
             "--passphrase-file FILE",
         ));
     }
+    if given.chars().any(char::is_control) {
+        return Err(Failure::usage(
+            "the passphrase has a line break or another control character: nobody could type it",
+            "take another one; of a file, the first line is read",
+        ));
+    }
     if is_weak(&given) {
         cx.ui.warn(
             "That passphrase is short. Whoever can read the place can try passphrases, on as many \

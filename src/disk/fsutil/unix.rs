@@ -291,6 +291,12 @@ pub fn file_system_of(path: &Path) -> Option<u64> {
     (number != 0).then_some(number)
 }
 
+/// Returns true if others than the owner may read a file.
+pub fn is_open_to_readers(file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(file).is_ok_and(|found| found.mode() & 0o044 != 0)
+}
+
 /// Returns true if others than the owner may remove names in a directory, or if that is unknown. In
 /// a sticky one they may not.
 pub fn is_open_to_writers(dir: &Path) -> bool {

@@ -160,8 +160,19 @@ fn entries(dir: &Dir) -> io::Result<Vec<Entry>> {
 impl Store for FileStore {
     fn prepare(&self) -> StoreResult<()> {
         let made = fsutil::create_dir_private(&self.path);
+        let shown = || crate::base::path::show(self.path.as_os_str());
         made.map_err(|error| match &error {
-            crate::Error::Io { source, .. } => said(source),
+            crate::Error::Io { source, .. } => match source.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => StoreError::new(
+                    Trouble::NoPlace,
+                    format!("`{}` is no directory, or is below a file", shown()),
+                ),
+                io::ErrorKind::NotFound => StoreError::new(
+                    Trouble::NoPlace,
+                    format!("the directory `{}` cannot be made", shown()),
+                ),
+                _ => said(source),
+            },
             _ => StoreError::new(Trouble::Other, error.to_string()),
         })
     }

@@ -244,7 +244,7 @@ impl Run<'_> {
                 "`{}` says of every name that it exists",
                 self.destination.place()
             ),
-            Some("bdr remote test NAME"),
+            Some(&format!("bdr remote test {}", self.destination.place())),
         ))
     }
 }
