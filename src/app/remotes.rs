@@ -459,7 +459,8 @@ fn try_push(
         .is_none_or(|listed| cx.now - listed > LISTED_EVERY);
     // After a failure nobody knows what arrived.
     let doubt = at.failed.is_some() || (is_due && at.pushed.is_some());
-    let known = Doubt::read(dir, check);
+    let service = Location::parse(&remote.url)?.service;
+    let known = Doubt::read(dir, service, check);
     let options = PushOptions {
         now: cx.now,
         host: cx.host.clone(),

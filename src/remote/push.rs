@@ -250,9 +250,10 @@ impl Run<'_> {
         let after = known.map_or(0, |(number, _)| number);
         // The newest one that is known as well: it may be gone.
         let mut found = self.destination.pushes(after.saturating_sub(1))?;
-        if let Some(known) = known {
+        if let Some(known) = known.filter(|_| self.options.doubt.sees_at_once) {
             self.is_in_doubt = !self.still_there(known, &found)?;
-        } else if found.is_empty() && self.ledger.written_keys().next().is_some() {
+        } else if known.is_none() && found.is_empty() && self.ledger.written_keys().next().is_some()
+        {
             // The first push was interrupted.
             self.check_filled()?;
         }

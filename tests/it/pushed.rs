@@ -6,7 +6,7 @@ use std::time::Duration;
 use bdr::base::error::Error;
 use bdr::base::monitor::NullMonitor;
 use bdr::care::verify::{VerifyLevel, verify};
-use bdr::disk::store::{Manners, MemoryStore, Store, Trial};
+use bdr::disk::store::{Manners, MemoryStore, Service, Store, Trial};
 use bdr::remote::crypt::{Encryption, Generated, Identities};
 use bdr::remote::ledger::{Ledger, Machine};
 use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
@@ -83,7 +83,7 @@ impl Far {
             host: "here".to_owned(),
             encryption: &self.encryption(),
             check,
-            doubt: Doubt::read(&place.path("remotes/far"), check),
+            doubt: Doubt::read(&place.path("remotes/far"), Service::File, check),
         };
         push(
             repo,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bdr::disk::store::Location;
 use bdr::model::config::Remote;
 use bdr::model::retention::Policy;
 use bdr::remote::Destination;
@@ -92,7 +93,7 @@ fn try_prune(
             host: cx.host.clone(),
             encryption: &encryption,
             check: false,
-            doubt: Doubt::default(),
+            doubt: Doubt::read(dir, Location::parse(&remote.url)?.service, false),
         },
         policy: wanted.policy.clone(),
         zone: &local,

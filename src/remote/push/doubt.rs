@@ -8,7 +8,7 @@ use super::{PushReport, Run};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::disk::fsutil;
-use crate::disk::store::Trouble;
+use crate::disk::store::{Service, Trouble};
 use crate::remote::destination::object_name;
 use crate::remote::record::{Part, Push, Stored};
 use crate::repo::recovery;
@@ -24,15 +24,25 @@ pub struct Doubt {
     pub refill: bool,
     /// Objects that were read, and are not what was written there.
     pub damaged: HashSet<String>,
+    /// It is a directory, here or on a server: its disk may be away.
+    pub can_be_away: bool,
+    /// What was written is found at once. Otherwise only a look at everything, now and then, says
+    /// that something is gone: a search that is behind must not have all sent again.
+    pub sees_at_once: bool,
 }
 
 impl Doubt {
-    /// Reads which objects are damaged.
-    pub fn read(dir: &Path, refill: bool) -> Self {
+    /// Reads which objects are damaged; the rest follows from what kind of destination it is.
+    pub fn read(dir: &Path, service: Service, refill: bool) -> Self {
         let json = fsutil::read_derived(&dir.join(DAMAGED)).unwrap_or_default();
         Self {
             refill,
             damaged: serde_json::from_slice(&json).unwrap_or_default(),
+            can_be_away: matches!(
+                service,
+                Service::File | Service::Sftp | Service::Webdav | Service::Webdavs
+            ),
+            sees_at_once: !matches!(service, Service::Gdrive | Service::Dropbox | Service::B2),
         }
     }
 
@@ -76,7 +86,9 @@ impl Run<'_> {
     /// # Errors
     /// Nothing is, and nobody asked to send it again.
     pub(super) fn check_filled(&self) -> Result<()> {
-        if self.options.doubt.refill
+        let doubt = &self.options.doubt;
+        if doubt.refill
+            || !doubt.can_be_away
             || self.destination.is_claimed()?
             || !self.destination.pushes(0)?.is_empty()
         {
