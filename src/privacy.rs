@@ -94,7 +94,9 @@ impl Profile {
 const CODE: &[&str] = &[
     "c", "h", "cc", "cpp", "hpp", "cs", "java", "js", "jsx", "mjs", "ts", "tsx", "py", "pyi", "rb",
     "go", "rs", "swift", "m", "mm", "cls", "php", "kt", "scala", "vue", "svelte", "lua", "pl",
-    "dart", "ex", "hs", "md", "markdown", "rst", "html", "css", "scss", "less",
+    "dart", "ex", "exs", "hs", "md", "markdown", "rst", "html", "css", "scss", "less", "erl",
+    "hrl", "ml", "mli", "clj", "rkt", "scm", "el", "jl", "r", "pm", "groovy", "gradle", "fs",
+    "fsx", "map",
 ];
 
 /// Returns how a file is written, by its name.
@@ -199,7 +201,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 8;
+pub const DETECTORS: u32 = 9;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {

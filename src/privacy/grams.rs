@@ -11,10 +11,10 @@ pub(super) const NAME: u8 = 1;
 pub(super) const TRIGGER: u8 = 2;
 
 /// Four letters that names of secrets have, anywhere in a word; `tras` is of `contraseña`, `nflu` of
-/// `confluent`.
-const NAMES: [&[u8; 4]; 14] = [
+/// `confluent`, `ndpw` of `bindpw`.
+const NAMES: [&[u8; 4]; 15] = [
     b"toke", b"secr", b"pass", b"cred", b"auth", b"salt", b"cook", b"mnem", b"seed", b"bear",
-    b"tras", b"webh", b"oaut", b"nflu",
+    b"tras", b"webh", b"oaut", b"nflu", b"ndpw",
 ];
 /// Three letters, and what does not follow them: no `path`, no `pattern`.
 const SHORT_NAMES: [(&[u8; 3], &[u8]); 9] = [

@@ -44,16 +44,70 @@ pub(super) fn without_known(name: &[u8], text: &[u8], found: &mut Vec<Finding>) 
         found.retain(|finding| finding.group != Group::Secret);
         return;
     }
+    if found.iter().any(is_by_name) && is_of_labels(text) {
+        found
+            .retain(|finding| !is_by_name(finding) || !is_label_text(&text[finding.range.clone()]));
+    }
     let name = name.to_ascii_lowercase();
     let has = |what: &[u8]| memchr::memmem::find(&name, what).is_some();
     let vectors = has(b"test-vector") || has(b"test_vector") || has(b"testvector");
     let is_manifest = name.starts_with(b"cargo.toml");
     found.retain(|finding| {
-        let by_name = matches!(finding.kind, "generic" | "password");
-        let by_file = by_name && (vectors || is_manifest && is_listed(text, finding));
+        let by_file = is_by_name(finding) && (vectors || is_manifest && is_listed(text, finding));
         let value = &text[finding.range.clone()];
         !by_file && !super::values::says_example(value) && !is_published(value)
     });
+}
+
+/// Found by the name before it, not by its form.
+fn is_by_name(finding: &Finding) -> bool {
+    matches!(finding.kind, "generic" | "password")
+}
+
+/// Returns true for a file of what a program says to people in one language: nearly all values are
+/// words, many of them several. The settings of a program have names, numbers and paths.
+fn is_of_labels(text: &[u8]) -> bool {
+    let head = &text[..text.len().min(64 << 10)];
+    let (mut lines, mut all, mut words, mut several) = (0, 0, 0, 0);
+    for line in head.split(|b| *b == b'\n') {
+        let line = line.trim_ascii();
+        lines += usize::from(!line.is_empty());
+        let line = line
+            .strip_suffix(b",")
+            .or_else(|| line.strip_suffix(b";"))
+            .unwrap_or(line);
+        let Some((quote @ (b'"' | b'\''), rest)) = line.split_last() else {
+            continue;
+        };
+        // `"key": "text"`, `$lang['key'] = 'text'`
+        let Some(open) = memchr::memrchr(*quote, rest) else {
+            continue;
+        };
+        let joint = rest[..open].trim_ascii_end().last();
+        if !matches!(joint, Some(b':' | b'=' | b'>')) {
+            continue;
+        }
+        let value = &rest[open + 1..];
+        all += 1;
+        words += usize::from(is_label_text(value));
+        several += usize::from(value.contains(&b' ') || !value.is_ascii());
+    }
+    let are_words = words * 10 >= all * 7 && several * 10 >= all * 4;
+    all >= 12 && all * 10 >= lines * 6 && (are_words || several * 10 >= all * 6)
+}
+
+/// Returns true for words of some language.
+fn is_label_text(value: &[u8]) -> bool {
+    let is_letter = |b: &u8| b.is_ascii_alphabetic() || !b.is_ascii();
+    let letters = value.iter().filter(|b| is_letter(b)).count();
+    // `$1` is put in by the program.
+    let is_part = |(at, b): (usize, &u8)| match b {
+        b'1'..=b'9' => at > 0 && value[at - 1] == b'$',
+        b => is_letter(b) || b" .,:;!?'-()\\\"$".contains(b),
+    };
+    // With its markup.
+    let foreign = value.iter().filter(|b| !b.is_ascii()).count();
+    letters >= 3 && (foreign * 3 >= value.len() || value.iter().enumerate().all(is_part))
 }
 
 /// Returns true for a name in a list of names: a feature of a crate.

@@ -18,7 +18,60 @@ pub(super) fn is_notation(value: &[u8]) -> bool {
         || is_rules(value)
         || is_escapes(value)
         || is_class(value)
-        || memchr::memmem::find(value, b"%s").is_some()
+        || is_filled_in(value)
+        || is_zeros(value)
+        || is_kind_of_content(value)
+        || is_method(value)
+}
+
+/// `application/vnd.apple.pkpass`
+fn is_kind_of_content(value: &[u8]) -> bool {
+    let kinds = [
+        &b"application/"[..],
+        b"text/",
+        b"image/",
+        b"audio/",
+        b"video/",
+    ];
+    let rest = kinds.iter().find_map(|kind| value.strip_prefix(*kind));
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || b".+-".contains(b);
+    rest.is_some_and(|rest| rest.len() <= 80 && rest.iter().all(is_part))
+}
+
+/// How passwords are kept or proved: `pbkdf2`, `caching_sha2_password`.
+fn is_method(value: &[u8]) -> bool {
+    const METHODS: [&[u8]; 14] = [
+        b"pbkdf2",
+        b"bcrypt",
+        b"scrypt",
+        b"argon2",
+        b"argon2i",
+        b"argon2id",
+        b"sha512crypt",
+        b"sha256crypt",
+        b"md5crypt",
+        b"yescrypt",
+        b"caching_sha2_password",
+        b"mysql_native_password",
+        b"sha256_password",
+        b"scram-sha-256",
+    ];
+    METHODS
+        .iter()
+        .any(|method| value.eq_ignore_ascii_case(method))
+}
+
+/// `%s`, `%{User-Password}`, `md5 {0}`: a program puts something in.
+fn is_filled_in(value: &[u8]) -> bool {
+    let marks = [&b"%s"[..], b"%{", b"{0}", b"{$"];
+    marks
+        .iter()
+        .any(|mark| memchr::memmem::find(value, mark).is_some())
+}
+
+/// `0000000067874a55`: an address in memory.
+fn is_zeros(value: &[u8]) -> bool {
+    value.len() <= 16 && value.starts_with(b"00000000") && value.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Characters in escapes, as of a picture: `\\ud83c\\udf6a`.
@@ -64,9 +117,9 @@ fn is_number(value: &[u8]) -> bool {
         && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok())
 }
 
-/// `Ed25519PublicKey`
+/// `Ed25519PublicKey`, `H221Token`
 fn is_key_type(value: &[u8]) -> bool {
-    let ends = [&b"PublicKey"[..], b"PrivateKey"];
+    let ends = [&b"PublicKey"[..], b"PrivateKey", b"Token"];
     let head = ends.iter().find_map(|end| value.strip_suffix(*end));
     head.is_some_and(|head| head.len() <= 12 && head.iter().all(u8::is_ascii_alphanumeric))
 }
@@ -142,7 +195,10 @@ fn is_of_request(value: &[u8]) -> bool {
 /// `KEYS_1EDC6F41_REFLECTED`: the name of a constant.
 pub(super) fn is_constant(value: &[u8]) -> bool {
     let parts: Vec<&[u8]> = value.split(|b| *b == b'_').collect();
-    let is_word = |part: &[u8]| part.len() >= 3 && part.iter().all(u8::is_ascii_uppercase);
+    let is_word = |part: &[u8]| {
+        let letters = part.iter().take_while(|b| b.is_ascii_uppercase()).count();
+        letters >= 3 && part.len() - letters <= 5
+    };
     let is_part = |part: &&[u8]| {
         let is_in = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
         !part.is_empty() && part.iter().all(is_in)

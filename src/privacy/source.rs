@@ -105,16 +105,38 @@ fn by_suffix(suffix: &[u8], text: &[u8]) -> Option<Language> {
             raw: Raw::None,
             ..nested
         },
-        b"py" | b"pyi" => Language {
+        _ => return by_signs(suffix, text),
+    })
+}
+
+/// The languages whose comments begin with `#` or `%`.
+fn by_signs(suffix: &[u8], text: &[u8]) -> Option<Language> {
+    let other = Language {
+        block: false,
+        raw: Raw::None,
+        ..C
+    };
+    match suffix {
+        b"py" | b"pyi" => Some(Language {
             line: &[b"#"],
-            block: false,
             single: Single::String,
             triple: Triple::Escaped,
-            raw: Raw::None,
-            ..C
-        },
-        _ => return style_sheet(suffix),
-    })
+            ..other
+        }),
+        // `$"` is a character.
+        b"erl" | b"hrl"
+            if !text
+                .windows(2)
+                .any(|w| matches!(w, b"$\"" | b"$'" | b"$\\")) =>
+        {
+            Some(Language {
+                line: &[b"%"],
+                across: true,
+                ..other
+            })
+        }
+        _ => style_sheet(suffix),
+    }
 }
 
 fn style_sheet(suffix: &[u8]) -> Option<Language> {

@@ -201,6 +201,8 @@ const REFERENCES: &[&str] = &[
     "secret:",
     "\\u003c",
     "refs/",
+    "rule:",
+    "role:",
     "sha256-",
     "sha384-",
     "sha512-",
@@ -441,6 +443,32 @@ pub(super) fn is_encoded_host(value: &[u8]) -> bool {
     let labels: Vec<&[u8]> = host.split(|b| *b == b'.').collect();
     let is_label = |label: &&[u8]| label.len() >= 2 && label.iter().all(u8::is_ascii_lowercase);
     labels.len() >= 3 && labels.iter().all(is_label)
+}
+
+/// Returns true for the name of a digest or of a public key: `SSECustomerKeyMD5`, `PublicKeyToken` of
+/// .NET. That of a password stays one.
+pub(super) fn is_name_of_digest(name: &[u8]) -> bool {
+    const ENDS: [&str; 7] = [
+        "md5",
+        "sha1",
+        "sha256",
+        "sha512",
+        "checksum",
+        "publickeytoken",
+        "fingerprint",
+    ];
+    let name = lower(name).replace(['_', '-', '.'], "");
+    ENDS.iter().any(|end| name.ends_with(end)) && !["pass", "pwd"].iter().any(|w| name.contains(w))
+}
+
+/// Returns true for the address of a database with nothing secret in it: no user, no password.
+pub(super) fn is_plain_source(name: &[u8], value: &[u8]) -> bool {
+    let value = lower(value);
+    lower(name).ends_with("dsn")
+        && value.contains([':', '='])
+        && !["@", "pass", "pwd", "secret", "key"]
+            .iter()
+            .any(|w| value.contains(w))
 }
 
 /// Returns true if the key names a service whose tokens have only one form, and the value has

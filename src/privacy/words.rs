@@ -28,6 +28,8 @@ pub(super) const PASSWORDS: &[&str] = &[
     "pass",
     "pw",
     "psk",
+    "rootpw",
+    "bindpw",
     "contrasena",
     "contraseña",
 ];
@@ -462,6 +464,14 @@ fn judge(name: &[u8]) -> Strength {
         return Strength::None;
     };
     let mut rest = &words[..words.len() - 1];
+    // `secret_key_base`, `password_b64`: how it is written.
+    let written = [&b"base"[..], b"b64", b"base64", b"hex", b"plaintext"];
+    if !rest.is_empty() && written.contains(&&last[..]) {
+        let before = Some(judge(&rest.join(&b'_')));
+        return before
+            .filter(|one| *one >= Strength::Token)
+            .unwrap_or(Strength::None);
+    }
     // `password1`, `token_2`.
     if last.iter().all(u8::is_ascii_digit) && !rest.is_empty() {
         (last, rest) = (&rest[rest.len() - 1], &rest[..rest.len() - 1]);

@@ -56,6 +56,7 @@ mod keys;
 mod keys_changed;
 #[cfg(feature = "remote")]
 mod killed;
+mod languages;
 mod looked;
 #[cfg(feature = "remote")]
 mod many;

@@ -111,10 +111,46 @@ pub(super) fn is_badge(text: &[u8], name: usize) -> bool {
     text[..name].ends_with(b"/badge.svg?")
 }
 
+/// Returns true for what makes a literal into another type and says nothing about it: `aws.String(`.
+pub(super) fn is_conversion(text: &[u8], name: &Range<usize>) -> bool {
+    const TYPES: [&[u8]; 5] = [b"String", b"StringPtr", b"StringValue", b"Ptr", b"ToPtr"];
+    let mut parts = text[name.clone()].rsplit(|b| *b == b'.');
+    let last = parts.next().unwrap_or_default();
+    parts.next().is_some() && TYPES.contains(&last) && text.get(name.end) == Some(&b'(')
+}
+
+/// `X520countryname`: a word with one number in it.
+pub(super) fn is_numbered_word(value: &[u8]) -> bool {
+    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
+    let runs = value
+        .split(|b| !b.is_ascii_digit())
+        .filter(|run| !run.is_empty());
+    let is_part = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    runs.count() == 1 && digits <= 4 && value.len() >= 10 && value[1..].iter().all(is_part)
+}
+
+/// `ac97_quirk=hp_only`: a parameter with its own name.
+pub(super) fn is_assignment(value: &[u8]) -> bool {
+    let at = memchr::memchr(b'=', value).unwrap_or(0);
+    let (name, said) = (&value[..at], &value[at..]);
+    at >= 3
+        && name
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
+        && name.contains(&b'_')
+        && (2..=12).contains(&said.len())
+        && said[1..]
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b"_/".contains(b))
+}
+
 /// Returns true for a pattern: `pat` is short for that more often than for an access token, which has
 /// only letters, digits, `_` and `-`.
 pub(super) fn is_pattern(name: &[u8], value: &[u8]) -> bool {
     let is_part = |b: &u8| is_word(*b) || matches!(b, b'-' | b'.');
+    // `$pat2`
+    let digits = name.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let name = &name[..name.len() - digits];
     let before = name.len().checked_sub(4).map(|at| name[at]);
     name.to_ascii_lowercase().ends_with(b"pat")
         && before.is_none_or(|b| !b.is_ascii_lowercase())

@@ -3,13 +3,15 @@
 use std::ops::Range;
 
 use super::around::{
-    calls_a_member, is_badge, is_called, is_called_password, is_checksum, is_command, is_cut_call,
-    is_defined, is_denied_after, is_expansion, is_indexed, is_label_in_call, is_no_bare_value,
-    is_number_of_request, is_number_of_thing, is_pattern, is_plain_cookie, is_resource,
-    is_signature, is_subscript, is_type_path,
+    calls_a_member, is_assignment, is_badge, is_called, is_called_password, is_checksum,
+    is_command, is_conversion, is_cut_call, is_defined, is_denied_after, is_expansion, is_indexed,
+    is_label_in_call, is_no_bare_value, is_number_of_request, is_number_of_thing, is_numbered_word,
+    is_pattern, is_plain_cookie, is_resource, is_signature, is_subscript, is_type_path,
 };
-use super::expression::is_expression;
-use super::value::{Joint, Value, after_name, skip_space, value_after, value_before, whole_name};
+use super::expression::{is_expression, is_line_of_two, is_seed_of_parameters, is_size_of_array};
+use super::value::{
+    Joint, Value, after_name, block_end, skip_space, value_after, value_before, whole_name,
+};
 use super::{Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::notation::{
@@ -17,8 +19,8 @@ use crate::privacy::notation::{
 };
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{
-    Look, ends_in_version, is_encoded_host, is_no_token_of, is_of_documentation, is_typed,
-    is_wordy, look, says_test,
+    Look, ends_in_version, is_encoded_host, is_name_of_digest, is_no_token_of, is_of_documentation,
+    is_plain_source, is_typed, is_wordy, look, says_test,
 };
 use crate::privacy::words::{Strength, judged, strength};
 
@@ -38,7 +40,8 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
         end += 1 + more;
     }
     let name = whole_name(text, start, end);
-    let (before, after) = (value_before(text, name.start), value_after(text, end));
+    let after = default_of(text, &name).or_else(|| value_after(text, end));
+    let before = value_before(text, name.start);
     if before.is_none() && after.is_none() {
         return None;
     }
@@ -66,7 +69,9 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
             value = value_after(text, after_name(text, end) + trimmed + 5)?;
         }
     }
-    if value.joint == Joint::Comma && value.quoted && is_defined(text, name.start) {
+    let is_name = is_defined(text, name.start)
+        || strong == Strength::Password && text[..name.start].ends_with(b"-define(");
+    if value.joint == Joint::Comma && value.quoted && is_name {
         value.joint = Joint::Assign;
     }
     judge(text, &text[name.clone()], strong, &value, style).then(|| {
@@ -74,8 +79,19 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
             Strength::Password => "password",
             _ => "generic",
         };
-        secret(value.range.clone(), kind)
+        secret(value.range.start..block_end(text, &value.range), kind)
     })
+}
+
+/// What a variable of Terraform is if nobody says otherwise: `variable "db_password" { default = "…" }`.
+fn default_of(text: &[u8], name: &Range<usize>) -> Option<Value> {
+    if !text[..name.start].ends_with(b"variable \"") {
+        return None;
+    }
+    let body = &text[name.end..(name.end + 600).min(text.len())];
+    let body = &body[..memchr::memmem::find(body, b"\n}").unwrap_or(body.len())];
+    let at = memchr::memmem::find(body, b" default")? + b" default".len();
+    value_after(text, name.end + at)
 }
 
 /// Decides whether the value of a name is a secret. First the cheap checks that settle most text,
@@ -96,6 +112,7 @@ pub(super) fn judge(
     let seen = Seen::of(raw, value);
     if is_something_else(name, &seen, kind)
         || is_labelled(text, name, value)
+        || text[..value.range.start].ends_with(b"-") && is_numbered_word(raw)
         || is_expression(text, name, value, style.code)
         || strong != Strength::Password && is_label(raw)
         || strong == Strength::Weak && is_file(raw)
@@ -120,6 +137,7 @@ pub(super) fn judge(
     // A word or a number proves nothing.
     match strong {
         Strength::Password if value.quoted => is_quoted_password(text, &seen, value),
+        Strength::Password | Strength::Token if is_line_of_two(text, name, value, style) => true,
         Strength::Password if is_flag(text, name, value) => {
             seen.len() >= 6
                 && (seen.has_digit || seen.symbols > 0)
@@ -246,6 +264,8 @@ fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
     let raw = seen.raw;
     if kind == Look::Placeholder
         || is_no_token_of(name, raw)
+        || is_name_of_digest(name)
+        || is_plain_source(name, raw)
         || is_encoded_host(raw)
         || is_notation(raw)
         || is_number_of_request(name, raw)
@@ -282,7 +302,9 @@ fn says_name(name: &[u8], value: &[u8]) -> bool {
         inner.map(u8::to_ascii_lowercase).collect()
     };
     let says = letters(value);
-    !says.is_empty() && says == letters(name)
+    let name = letters(name);
+    // `NetworkSecurityTypeWpaPsk = "WPA_PSK"`
+    !says.is_empty() && (says == name || says.len() >= 6 && name.ends_with(&says))
 }
 
 /// Judges a value that nobody typed: mostly by its look, then by the name.
@@ -309,6 +331,11 @@ fn is_made_up(seen: &Seen<'_>, strong: Strength, value: &Value, style: Style, ki
 fn is_quoted_password(text: &[u8], seen: &Seen<'_>, value: &Value) -> bool {
     let raw = seen.raw;
     if raw.len() < 4 || seen.spaced && (raw.len() > 24 || seen.symbols == 0 || is_wordy(raw)) {
+        return false;
+    }
+    // A label in another language.
+    let in_label = |b: &u8| b.is_ascii_alphabetic() || !b.is_ascii() || b"- '".contains(b);
+    if seen.spaced && !raw.is_ascii() && raw.iter().all(in_label) {
         return false;
     }
     if matches!(value.joint, Joint::Comma | Joint::Space) {
@@ -429,6 +456,10 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     if is_label_in_call(text, &name, &(from..whole.end)) {
         return None;
     }
+    let name = match is_conversion(text, &name) {
+        true => name_before(text, name.start)?,
+        false => name,
+    };
     let (mut strong, of_service) = judged(&text[name.clone()]);
     if strong == Strength::Benign {
         return None;
@@ -456,16 +487,8 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
         || strong != Strength::Password && is_label(value)
         || strong == Strength::Weak && is_file(value)
         || style.code && is_constant(value)
-        || is_signature(&text[name.clone()], value)
-        || is_subscript(text, &(from..whole.end))
-        || is_called(text, &(from..whole.end))
-        || is_number_of_request(&text[name.clone()], value)
-        || is_type_path(text, name.start)
-        || is_command(text, name.start, name.end)
-        || is_badge(text, name.start)
-        || is_resource(text, name.start)
+        || is_explained_otherwise(text, &name, &(from..whole.end))
         || is_checksum(text, whole.start)
-        || is_no_token_of(&text[name.clone()], value)
     {
         return None;
     }
@@ -487,6 +510,25 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
         _ => false,
     };
     accepted.then(|| secret(from..whole.end, "generic"))
+}
+
+/// Returns true if what stands around random text says that it is no secret.
+fn is_explained_otherwise(text: &[u8], name: &Range<usize>, value: &Range<usize>) -> bool {
+    let (called, raw) = (&text[name.clone()], &text[value.clone()]);
+    is_signature(called, raw)
+        || is_subscript(text, value)
+        || is_size_of_array(text, value)
+        || is_seed_of_parameters(text, called, value)
+        || is_called(text, value)
+        || is_number_of_request(called, raw)
+        || is_type_path(text, name.start)
+        || is_command(text, name.start, name.end)
+        || is_badge(text, name.start)
+        || is_resource(text, name.start)
+        || is_no_token_of(called, raw)
+        || is_name_of_digest(called)
+        || says_name(called, raw)
+        || is_assignment(raw)
 }
 
 /// Returns the whole value that contains random text; `None` if it was cut off.

@@ -10,12 +10,16 @@ pub(super) fn url_password(text: &[u8], at: usize, style: Style) -> Option<Findi
     let strict = style.strict;
     let limit = (at + 512).min(text.len());
     let part = &text[at..limit];
-    let end = part
-        .iter()
-        .position(|b| {
-            *b <= b' ' || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\' | b'?' | b'#')
-        })
-        .unwrap_or(part.len());
+    let is_end = |b: &u8| *b <= b' ' || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\');
+    let all = part.iter().position(is_end).unwrap_or(part.len());
+    let part = &part[..all];
+    let end = part.iter().position(|b| matches!(b, b'?' | b'#'));
+    // `user:pass#word@host`: written as it is.
+    let end = end.filter(|end| {
+        let at = memchr::memchr(b'@', part).unwrap_or(0);
+        part[*end] == b'?' || at < *end || part[..at].iter().any(|b| matches!(b, b'/' | b'?'))
+    });
+    let end = end.unwrap_or(part.len());
     let authority_end = part[..end].iter().rposition(|b| *b == b'@')?;
     let userinfo = &part[..authority_end];
     let colon = userinfo.iter().position(|b| *b == b':')?;
@@ -41,8 +45,10 @@ pub(super) fn url_password(text: &[u8], at: usize, style: Style) -> Option<Findi
         || password.starts_with(b"<")
         || password.starts_with(b"{")
         || password.starts_with(b"%s")
-        // `scheme://user[:password]@host`
+        // `scheme://user[:password]@host`, `driver://[user:password@]host`
         || user.ends_with(b"[")
+        || user.starts_with(b"[")
+        || is_name_of_password(password)
         || password == user && !password.iter().any(u8::is_ascii_digit)
         // `letme:in`
         || !strict && style.code && password.len() < 4 && password.iter().all(u8::is_ascii_lowercase)
@@ -55,6 +61,15 @@ pub(super) fn url_password(text: &[u8], at: usize, style: Style) -> Option<Findi
         return None;
     }
     Some(secret(at + colon + 1..at + authority_end, "url-password"))
+}
+
+/// `mysql://HOMER_DB_USER:HOMER_DB_PASSWORD@…`
+fn is_name_of_password(password: &[u8]) -> bool {
+    let ends = [&b"PASSWORD"[..], b"PASS", b"PWD", b"PASSWD"];
+    let is_part = |b: &u8| b.is_ascii_uppercase() || *b == b'_';
+    password.contains(&b'_')
+        && password.iter().all(is_part)
+        && ends.iter().any(|end| password.ends_with(end))
 }
 
 /// `user:p@ssw0rd`
@@ -170,7 +185,15 @@ pub(super) fn is_followed(first: u8, length: usize, next: u8) -> bool {
     /// Lengths, one bit each, by the first letter.
     const WORDS: [u32; 256] = {
         let mut lengths = [0; 256];
-        let words: [(u8, u32); 5] = [(b'a', 13), (b'b', 6), (b'_', 10), (b'k', 3), (b'c', 4)];
+        let words: [(u8, u32); 7] = [
+            (b'a', 13),
+            (b'b', 6),
+            (b'_', 10),
+            (b'k', 3),
+            (b'c', 4),
+            (b'i', 10),
+            (b'j', 4),
+        ];
         let mut at = 0;
         while at < words.len() {
             let (first, length) = words[at];
@@ -204,6 +227,8 @@ pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<
                 header(text, closed + 1, found);
             }
         }
+        10 if is(b"identified") => identified(text, end, found),
+        4 if is(b"jdbc") => thin(text, end, found),
         4 if is(b"curl") && text.get(end) == Some(&b' ') => curl(text, end, found),
         _ => {}
     }
@@ -277,6 +302,56 @@ fn header(text: &[u8], at: usize, found: &mut Vec<Finding>) {
         i += 1;
     }
     add_bare(text, i, 16, "authorization", found);
+}
+
+/// `CREATE USER … IDENTIFIED BY '…'`
+fn identified(text: &[u8], end: usize, found: &mut Vec<Finding>) {
+    let rest = &text[end..(end + 256).min(text.len())];
+    let Some([b' ', b'b' | b'B', b'y' | b'Y', b' ', marks @ ..]) = rest.get(..8) else {
+        return;
+    };
+    let line = &text[end.saturating_sub(300)..end];
+    let line = line[memchr::memrchr(b'\n', line).map_or(0, |at| at + 1)..].to_ascii_lowercase();
+    let has = |what: &[u8]| memchr::memmem::find(&line, what).is_some();
+    let is_prose = has(b"is identified") || has(b"are identified");
+    if is_prose || !text[..end].ends_with(b"IDENTIFIED") && !has(b"user ") && !has(b"grant ") {
+        return;
+    }
+    let skipped = 4 + marks.iter().take_while(|b| **b == b'\\').count();
+    let Some(quote @ (b'\'' | b'"')) = rest.get(skipped) else {
+        return;
+    };
+    let value = &rest[skipped + 1..];
+    let length = value
+        .iter()
+        .position(|b| b == quote || matches!(b, b'\\' | b'\n'));
+    let Some(length) = length.filter(|length| *length >= 4) else {
+        return;
+    };
+    let from = end + skipped + 1;
+    let raw = &value[..length];
+    if !is_placeholder(raw) && !is_name_of_password(raw) && raw[0] != b'$' {
+        found.push(secret(from..from + length, "password"));
+    }
+}
+
+/// `jdbc:oracle:thin:user/password@host`
+fn thin(text: &[u8], end: usize, found: &mut Vec<Finding>) {
+    let rest = &text[end..(end + 256).min(text.len())];
+    let Some(rest) = rest.strip_prefix(b":oracle:thin:") else {
+        return;
+    };
+    let end = rest
+        .iter()
+        .position(|b| *b <= b' ' || b"\"'`<>\\".contains(b));
+    let rest = &rest[..end.unwrap_or(rest.len())];
+    let (Some(slash), Some(at)) = (memchr::memchr(b'/', rest), memchr::memrchr(b'@', rest)) else {
+        return;
+    };
+    if slash > 0 && slash + 4 < at && !is_placeholder(&rest[slash + 1..at]) {
+        let from = (rest.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+        found.push(secret(from + slash + 1..from + at, "url-password"));
+    }
 }
 
 /// Options of curl that take `user:password`.

@@ -62,7 +62,7 @@ pub(super) fn skip_space(text: &[u8], mut at: usize, most: usize) -> usize {
 
 /// Finds the value after a name that ends at `at`.
 pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
-    let closed = after_name(text, at);
+    let closed = after_tag(text, after_name(text, at));
     let spaced = skip_space(text, closed, 40);
     let mut i = spaced;
     if spaced > at {
@@ -72,10 +72,23 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
             return on_next_line(text, closed + 1);
         }
     }
-    let (joint, operator_end) = joint_at(text, at, spaced, i)?;
+    let (mut joint, operator_end) = joint_at(text, at, spaced, i)?;
     i = skip_space(text, operator_end, 40);
     if joint == Joint::Colon {
+        if let Some(range) = block_at(text, i) {
+            return Some(Value {
+                range,
+                quoted: true,
+                joint,
+                tight: false,
+            });
+        }
         i = after_declared(text, i);
+    }
+    if joint == Joint::Space
+        && let Some(after) = after_way(text, i)
+    {
+        (joint, i) = (Joint::Assign, after);
     }
     if matches!(joint, Joint::Space | Joint::Colon) {
         // `Ldap password  ----  value`, `password: - value`
@@ -85,6 +98,9 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
         }
     }
     let tight = spaced == at && i == operator_end;
+    if matches!(joint, Joint::Colon | Joint::Assign) {
+        i = after_member(text, i).unwrap_or(i);
+    }
     i = after_wrapping(text, i, joint);
     let (range, quoted) = match quoted_at(text, i) {
         Quoted::Value(range) => (range, true),
@@ -99,13 +115,117 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     })
 }
 
+/// Skips the element that has the value of another: `<Password><Value>`.
+fn after_tag(text: &[u8], at: usize) -> usize {
+    let is_tag = |rest: &[u8]| rest.starts_with(b"<Value>") || rest.starts_with(b"<value>");
+    match at > 0 && text[at - 1] == b'>' && is_tag(&text[at..]) {
+        true => at + b"<Value>".len(),
+        false => at,
+    }
+}
+
+/// Skips what says how a password is written: `secret 0 …` of a router, `rootpw --plaintext …`.
+fn after_way(text: &[u8], i: usize) -> Option<usize> {
+    let rest = &text[i..];
+    let options = [&b"--plaintext "[..], b"--iscrypted "];
+    let skipped = match rest {
+        [b'0' | b'5' | b'7' | b'8' | b'9', b' ', ..] => 2,
+        _ => options
+            .iter()
+            .find(|option| rest.starts_with(option))?
+            .len(),
+    };
+    let value = count_while(&rest[skipped..], 6, is_bare);
+    (value >= 6).then_some(i + skipped)
+}
+
+/// Takes the first line of a text in YAML that begins on the next one: `password: |`, `token: >-`.
+fn block_at(text: &[u8], i: usize) -> Option<Range<usize>> {
+    let [b'|' | b'>', rest @ ..] = text.get(i..)? else {
+        return None;
+    };
+    let marks = count_while(rest, 2, |b| matches!(b, b'+' | b'-' | b'1'..=b'9'));
+    let line = memchr::memchr(b'\n', &rest[..rest.len().min(marks + 8)])?;
+    if !rest[marks..line].trim_ascii().is_empty() {
+        return None;
+    }
+    let next = i + 1 + line + 1;
+    let from = skip_space(text, next, 40);
+    let end = from + memchr::memchr(b'\n', &text[from..]).unwrap_or(text.len() - from);
+    let value = text[from..end.min(from + LONGEST)].trim_ascii_end();
+    (from > next && !value.is_empty()).then_some(from..from + value.len())
+}
+
+/// Returns the end of such a text whose first line is `value`: all lines that are as far from the
+/// margin.
+pub(super) fn block_end(text: &[u8], value: &Range<usize>) -> usize {
+    let line = memchr::memrchr(b'\n', &text[..value.start]);
+    let margin = line.map_or(0, |line| value.start - line - 1);
+    let head = text[..line.unwrap_or(0)].trim_ascii_end();
+    let head = head.strip_suffix(b"-").unwrap_or(head);
+    if margin == 0
+        || !matches!(head.last(), Some(b'|' | b'>'))
+        || !text[value.start - margin..value.start]
+            .iter()
+            .all(|b| *b == b' ')
+    {
+        return value.end;
+    }
+    let mut end = value.end;
+    for line in text[value.end..]
+        .split_inclusive(|b| *b == b'\n')
+        .skip(1)
+        .take(1024)
+    {
+        let spaces = count_while(line, margin, |b| b == b' ');
+        let inner = line.trim_ascii();
+        if spaces < margin || inner.is_empty() {
+            break;
+        }
+        let at = (line.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+        end = at + line.trim_ascii_end().len();
+    }
+    end
+}
+
+/// Skips into the member that has the value of another: `"password": {"value": "…"`.
+fn after_member(text: &[u8], i: usize) -> Option<usize> {
+    const NAMES: [&[u8]; 5] = [b"value", b"default", b"plain", b"plaintext", b"secretValue"];
+    let space = |at: usize| {
+        at + count_while(text.get(at..).unwrap_or_default(), 64, |b| {
+            b.is_ascii_whitespace()
+        })
+    };
+    let quote = |at: usize| {
+        at + count_while(text.get(at..).unwrap_or_default(), 8, |b| {
+            b"\"'\\".contains(&b)
+        })
+    };
+    if text.get(i) != Some(&b'{') {
+        return None;
+    }
+    let from = quote(space(i + 1));
+    let rest = text.get(from..)?;
+    let name = NAMES.iter().find(|name| {
+        rest.starts_with(name) && !rest.get(name.len()).is_some_and(|b| is_word(*b))
+    })?;
+    let joint = space(quote(from + name.len()));
+    let rest = text.get(joint..)?;
+    let operator = [&b"=>"[..], b":", b"="];
+    let operator = operator
+        .iter()
+        .find(|operator| rest.starts_with(operator))?;
+    Some(space(joint + operator.len()))
+}
+
 fn count_while(text: &[u8], most: usize, is: impl Fn(u8) -> bool) -> usize {
     text.iter().take(most).take_while(|b| is(**b)).count()
 }
 
 /// Skips a type or a verb after a name: `var token string = "…"`, `password is '…'`.
 fn after_type(text: &[u8], mut i: usize) -> usize {
-    const TYPES: [&[u8]; 7] = [
+    const TYPES: [&[u8]; 8] = [
+        b"As String",
         b"string",
         b"String",
         b"str",
@@ -163,6 +283,12 @@ fn joint_at(text: &[u8], at: usize, spaced: usize, i: usize) -> Option<(Joint, u
         b"=:",
     ];
     let rest = text.get(i..)?;
+    // R
+    for arrow in [&b"<- "[..], b"<<- "] {
+        if rest.starts_with(arrow) {
+            return Some((Joint::Assign, i + arrow.len()));
+        }
+    }
     let may_be_escaped = matches!(rest.first(), Some(b'\\' | b'%' | b'&'));
     if let Some(escape) = ESCAPED
         .iter()
@@ -190,6 +316,18 @@ fn joint_at(text: &[u8], at: usize, spaced: usize, i: usize) -> Option<(Joint, u
 
 /// Skips what wraps a value: `new String("`, `str("`, `@"`, `b'`, brackets of a list, a YAML tag.
 fn after_wrapping(text: &[u8], mut i: usize, joint: Joint) -> usize {
+    for skipped in [
+        &b"!!str "[..],
+        b"!!binary ",
+        b"!unsafe ",
+        b"ConvertTo-SecureString ",
+        b"-String ",
+    ] {
+        let there = text.get(i..i + skipped.len());
+        if there.is_some_and(|there| there.eq_ignore_ascii_case(skipped)) {
+            i = skip_space(text, i + skipped.len(), 8);
+        }
+    }
     let is_call = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'@' | b'.' | b' ');
     let open = count_while(&text[i..], 16, is_call);
     // The argument of a lookup is the name of a value, not the value.
@@ -254,6 +392,8 @@ fn quoted_at(text: &[u8], i: usize) -> Quoted {
     // Triple quotes.
     if backslashes == 0 && text[from..].starts_with(&[quote, quote]) {
         from += 2;
+        from += usize::from(text.get(from) == Some(&b'\r'));
+        from += usize::from(text.get(from) == Some(&b'\n'));
     }
     let mut end = from;
     let limit = (from + LONGEST).min(text.len());
