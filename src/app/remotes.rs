@@ -144,6 +144,7 @@ impl Far {
         let location = Location::parse(&self.remote.url)?;
         let conduct = Conduct {
             limit: self.remote.limit,
+            stop: Arc::clone(&cx.stop),
             ..Conduct::default()
         };
         let (access, _) = super::credentials::of(cx, &self.remote, &location);

@@ -242,7 +242,15 @@ pub(crate) fn main() -> i32 {
                     let done = run(&cx, command);
                     cx.tell_unreadable();
                     let from = cx.from_words.lock().map(|words| words.clone());
-                    done.map_err(|failure| failure.at(&from.unwrap_or_default()))
+                    done.map_err(|failure| match failure {
+                        // A transfer that was under way was given up.
+                        Failure::Engine(error)
+                            if cx.is_stopped() && matches!(*error, bdr::Error::Remote { .. }) =>
+                        {
+                            bdr::Error::Interrupted.into()
+                        }
+                        failure => failure.at(&from.unwrap_or_default()),
+                    })
                 }
             },
         );

@@ -119,6 +119,21 @@ pub fn push(
     options: &PushOptions<'_>,
     monitor: &dyn Monitor,
 ) -> Result<PushReport> {
+    match push_all(repo, destination, machine, ledger, options, monitor) {
+        // What was under way was given up.
+        Err(Error::Remote { .. }) if monitor.stopped() => Err(Error::Interrupted),
+        done => done,
+    }
+}
+
+fn push_all(
+    repo: &Repository,
+    destination: &Destination,
+    machine: &Machine,
+    ledger: &mut Ledger,
+    options: &PushOptions<'_>,
+    monitor: &dyn Monitor,
+) -> Result<PushReport> {
     let mut report = PushReport::default();
     // What guards kept is packed first. If that fails, its snapshots wait.
     settle(repo, options.now, monitor)?;

@@ -200,6 +200,50 @@ fn a_mount_point_without_its_disk_is_not_filled() {
     place.run(&["verify", "--remote", "disk", "--level", "full"], 0);
 }
 
+/// Ctrl-C ends a push that would take an hour; nothing is lost by it.
+#[cfg(unix)]
+#[test]
+fn a_push_that_is_interrupted_ends_and_the_next_one_completes() {
+    let place = Place::with_repository();
+    place.write("a.bin", &noise(3_000_000));
+    place.init();
+    let disk = place.path("disk");
+    let args = [
+        "remote",
+        "add",
+        "disk",
+        disk.to_str().unwrap(),
+        "--limit",
+        "1k",
+    ];
+    place.run(&args, 0);
+    let mut push = place
+        .bdr(&["push"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    crate::support::terminal::wait_for("the first file", || {
+        disk.join("bdr1").is_dir()
+            && walk(&disk.join("bdr1"))
+                .iter()
+                .any(|path| path.ends_with("machine.json"))
+    });
+    let id = rustix::process::Pid::from_raw(push.id() as i32).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    assert_eq!(push.wait().unwrap().code(), Some(130));
+    let is_record = |path: &std::path::PathBuf| path.to_str().unwrap().contains("/pushes/");
+    assert!(!walk(&disk).iter().any(is_record), "it was not done yet");
+    place.run(&["config", "set", "remote.disk.limit", "100M"], 0);
+    place.run(&["push"], 0);
+    place.run(&["verify", "--remote", "disk"], 0);
+    let left = walk(&disk).into_iter();
+    let left: Vec<_> = left
+        .filter(|path| path.to_str().unwrap().contains(".bdr-tmp-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn what_verify_finds_changed_the_next_push_sends_again() {
     for encrypt in ["--encrypt", "--no-encryption"] {

@@ -1,6 +1,8 @@
 //! What the caller brings along for a destination: credentials, and how patient to be.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -132,6 +134,14 @@ pub struct Conduct {
     pub pause: Duration,
     /// The most bytes a second, sent and received together.
     pub limit: Option<u64>,
+    /// Set when the user wants to stop: what is under way is given up.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Conduct {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 impl Default for Conduct {
@@ -142,6 +152,7 @@ impl Default for Conduct {
             attempts: 6,
             pause: Duration::from_millis(300),
             limit: None,
+            stop: Arc::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace;
 use super::{Conduct, StoreError, StoreResult, Trouble};
 
 /// What went wrong with one attempt.
@@ -82,11 +83,14 @@ impl Attempts {
         self.is_unclear |= !failed.is_refused;
         let may_help = matches!(failed.error.trouble, Trouble::Busy | Trouble::Unreachable);
         // Whoever did not answer within the deadline twice will not.
-        if !may_help || self.made >= conduct.attempts || self.timeouts >= 2 {
+        if !may_help || conduct.is_stopped() || self.made >= conduct.attempts || self.timeouts >= 2
+        {
             return Err(failed);
         }
-        std::thread::sleep(pause(conduct, self.made, failed.wait));
-        Ok(())
+        match pace::sleep(pause(conduct, self.made, failed.wait), conduct) {
+            true => Ok(()),
+            false => Err(failed),
+        }
     }
 
     /// Something was achieved: failures before it do not count any more.

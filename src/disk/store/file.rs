@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use super::counted::Counted;
-use super::pace::Pace;
+use super::pace::{Pace, STOPPED};
 use super::tree::{self, Entry};
 use super::{Conduct, Object, Store, StoreError, StoreResult, Traffic, Trouble, Write, key};
 use crate::disk::fsutil::{self, Dir};
@@ -104,7 +104,9 @@ fn write(dir: &Dir, name: &str, bytes: &[u8], how: Write, pace: &Pace) -> io::Re
     let written = (|| {
         fsutil::point("write")?;
         for chunk in bytes.chunks(CHUNK) {
-            pace.wait(chunk.len());
+            if !pace.wait(chunk.len()) {
+                return Err(io::Error::other(STOPPED));
+            }
             file.write_all(chunk)?;
         }
         fsutil::point("fsync")?;
@@ -198,8 +200,10 @@ impl Store for FileStore {
         };
         let received = content.as_ref().map_or(0, Vec::len);
         self.counted.request(0, received);
-        self.pace.wait(received);
-        content
+        match self.pace.wait(received) {
+            true => content,
+            false => Err(StoreError::new(Trouble::Other, STOPPED)),
+        }
     }
 
     fn size(&self, key: &str) -> StoreResult<Option<u64>> {

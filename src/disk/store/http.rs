@@ -11,7 +11,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use super::attempts::Failed;
 use super::counted::Counted;
-use super::pace::Pace;
+use super::pace::{Pace, STOPPED};
 use super::{Conduct, StoreError, StoreResult, Trouble};
 use answers::Refusal;
 pub(super) use answers::unescape;
@@ -231,7 +231,9 @@ impl Http {
                 break;
             }
             content.extend_from_slice(&chunk[..read]);
-            self.0.pace.wait(read);
+            if !self.0.pace.wait(read) {
+                return Err(Failed::new(Trouble::Other, STOPPED));
+            }
             let due = self.deadline(length.unwrap_or(content.len() as u64));
             if started.elapsed() > due {
                 return Err(Failed::timeout(format!(
@@ -258,7 +260,9 @@ struct Paced<'a> {
 impl Read for Paced<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let length = buffer.len().min(self.rest.len()).min(CHUNK);
-        self.pace.wait(length);
+        if !self.pace.wait(length) {
+            return Err(std::io::Error::other(STOPPED));
+        }
         let (now, rest) = self.rest.split_at(length);
         buffer[..length].copy_from_slice(now);
         self.rest = rest;

@@ -9,20 +9,26 @@ use super::Conduct;
 pub(super) struct Pace {
     limit: Option<u64>,
     next: Mutex<Instant>,
+    conduct: Conduct,
 }
+
+/// How often to look whether the user wants to stop.
+const LOOKS: Duration = Duration::from_millis(100);
 
 impl Pace {
     pub(super) fn new(conduct: &Conduct) -> Self {
         Self {
             limit: conduct.limit.filter(|limit| *limit > 0),
             next: Mutex::new(Instant::now()),
+            conduct: conduct.clone(),
         }
     }
 
-    /// Waits until so many more bytes may be sent or received.
-    pub(super) fn wait(&self, bytes: usize) {
+    /// Waits until so many more bytes may be sent or received; returns false if the user wants to stop.
+    #[must_use]
+    pub(super) fn wait(&self, bytes: usize) -> bool {
         let Some(limit) = self.limit else {
-            return;
+            return !self.conduct.is_stopped();
         };
         let begin = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,7 +36,10 @@ impl Pace {
             *next = begin + Duration::from_secs_f64(bytes as f64 / limit as f64);
             begin
         };
-        std::thread::sleep(begin.saturating_duration_since(Instant::now()));
+        sleep(
+            begin.saturating_duration_since(Instant::now()),
+            &self.conduct,
+        )
     }
 
     /// Returns how long a request with that much content may take.
@@ -41,3 +50,18 @@ impl Pace {
         conduct.patience * 2 + Duration::from_secs(bytes / slowest)
     }
 }
+
+/// Sleeps; returns false if the user wants to stop.
+pub(super) fn sleep(long: Duration, conduct: &Conduct) -> bool {
+    let end = Instant::now() + long;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if conduct.is_stopped() || left.is_zero() {
+            return !conduct.is_stopped();
+        }
+        std::thread::sleep(left.min(LOOKS));
+    }
+}
+
+/// What is said of a transfer that the user stopped.
+pub(super) const STOPPED: &str = "it was interrupted";

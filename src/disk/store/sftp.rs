@@ -144,8 +144,8 @@ impl Sftp {
             unfinished_name(key).map_err(|error| Failed::refused(error.trouble, error.said))?;
         let unfinished = self.path(&name);
         let wait = |bytes: usize| {
-            self.pace.wait(bytes);
             self.counted.sent(bytes);
+            self.pace.wait(bytes)
         };
         let written = match session.write_new(&unfinished, bytes, &wait)? {
             Err(No::NotFound) => {
@@ -229,8 +229,8 @@ impl Store for Sftp {
             return answer;
         }
         let wait = |bytes: usize| {
-            self.pace.wait(bytes);
             self.counted.received(bytes);
+            self.pace.wait(bytes)
         };
         let content = self.ask(&|session| {
             let read = session.read(&self.path(key), range.clone(), &wait);

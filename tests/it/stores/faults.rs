@@ -128,6 +128,7 @@ fn conduct() -> Conduct {
         attempts: 3,
         pause: Duration::from_millis(5),
         limit: None,
+        stop: Arc::default(),
     }
 }
 
@@ -405,6 +406,46 @@ fn a_limit_spreads_what_is_sent_and_received() {
         started.elapsed()
     );
     assert_eq!(store.traffic().requests, 3);
+}
+
+/// Who wants to stop does not wait for the end of an object: it would take ten minutes here.
+#[test]
+fn a_transfer_under_way_is_given_up_when_the_user_wants_to_stop() {
+    let server =
+        server(|_, _| Answer::Http(200, vec![("ETag", "\"1\"".to_owned())], vec![7; 6_000_000]));
+    let mut access = Access::default();
+    access.set("access-key-id", "a");
+    access.set("secret-access-key", "b");
+    let disk = tempfile::tempdir().unwrap();
+    let urls = [
+        format!("s3://bucket/p?endpoint=http://127.0.0.1:{}", server.port),
+        format!("file://{}", disk.path().display()),
+    ];
+    for url in urls {
+        // A file is read at once; whatever follows waits for it.
+        let is_file = url.starts_with("file:");
+        for is_put in [true, false].into_iter().filter(|put| *put || !is_file) {
+            let slow = Conduct {
+                limit: Some(10_000),
+                stop: Arc::default(),
+                ..conduct()
+            };
+            let location = Location::parse(&url).unwrap();
+            let store = store::open(&location, &access, &slow).unwrap();
+            let stop = Arc::clone(&slow.stop);
+            let stopper = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            let outcome = match is_put {
+                true => store.put("a", &[1; 6_000_000], Write::CreateOnly),
+                false => store.get("a", None).map(drop),
+            };
+            stopper.join().unwrap();
+            assert!(outcome.is_err(), "{url}, put: {is_put}");
+            assert!(!disk.path().join("a").exists(), "nothing is left of it");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::packet::{self as p, Attributes, Out, Packet};
 use crate::disk::store::attempts::{Failed, one_line};
+use crate::disk::store::pace::STOPPED;
 use crate::disk::store::{Conduct, Location, Trouble};
 
 /// What is read or written by one request.
@@ -252,7 +253,7 @@ impl Session {
         &mut self,
         path: &str,
         bytes: &[u8],
-        wait: &dyn Fn(usize),
+        wait: &dyn Fn(usize) -> bool,
     ) -> Answer<()> {
         // Write, create, only if there is none; for this user alone.
         let open = |out: Out| {
@@ -273,7 +274,12 @@ impl Session {
         Ok(written.and(synced).and(closed))
     }
 
-    fn write_chunks(&mut self, handle: &[u8], bytes: &[u8], wait: &dyn Fn(usize)) -> Answer<()> {
+    fn write_chunks(
+        &mut self,
+        handle: &[u8],
+        bytes: &[u8],
+        wait: &dyn Fn(usize) -> bool,
+    ) -> Answer<()> {
         let (mut waiting, mut outcome) = (0_usize, Ok(()));
         let mut chunks = bytes.chunks(CHUNK).enumerate();
         loop {
@@ -281,7 +287,9 @@ impl Session {
                 && outcome.is_ok()
                 && let Some((number, chunk)) = chunks.next()
             {
-                wait(chunk.len());
+                if !wait(chunk.len()) {
+                    return Err(Failed::new(Trouble::Other, STOPPED));
+                }
                 let at = (number * CHUNK) as u64;
                 self.request(p::WRITE, |out| out.text(handle).u64(at).text(chunk))?;
                 waiting += 1;
@@ -300,7 +308,7 @@ impl Session {
         &mut self,
         path: &str,
         range: Option<std::ops::Range<u64>>,
-        wait: &dyn Fn(usize),
+        wait: &dyn Fn(usize) -> bool,
     ) -> Answer<Vec<u8>> {
         let open = |out: Out| out.text(path.as_bytes()).u32(0x1).u32(0);
         let handle = yes!(self.handle(p::OPEN, open));
@@ -320,7 +328,7 @@ impl Session {
         &mut self,
         handle: &[u8],
         range: std::ops::Range<u64>,
-        wait: &dyn Fn(usize),
+        wait: &dyn Fn(usize) -> bool,
     ) -> Answer<Vec<u8>> {
         let mut parts = std::collections::BTreeMap::new();
         let mut asked = std::collections::BTreeMap::new();
@@ -341,7 +349,9 @@ impl Session {
             match checked(packet)? {
                 Ok(mut packet) if packet.kind == p::DATA => {
                     let part = packet.text().map_err(malformed)?.to_vec();
-                    wait(part.len());
+                    if !wait(part.len()) {
+                        return Err(Failed::new(Trouble::Other, STOPPED));
+                    }
                     let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
                     if got == 0 || got > length {
                         return Err(nonsense());
