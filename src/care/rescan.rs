@@ -109,7 +109,13 @@ impl Work {
         self.snapshots = repo
             .snapshot_names()?
             .iter()
-            .map(|name| repo.read_snapshot(name))
+            .map(|name| {
+                let mut snapshot = repo.read_snapshot(name)?;
+                for root in &mut snapshot.roots {
+                    root.changed = repo.resolve_all(std::mem::take(&mut root.changed));
+                }
+                Ok(snapshot)
+            })
             .collect::<Result<_>>()?;
         monitor.phase(Phase::Verifying, self.snapshots.len() as u64, 0);
         let mut reader = Reader::new(repo);
@@ -128,6 +134,7 @@ impl Work {
                 // What a listing builds on has more than it shows: what changed since.
                 let base = root.base.filter(|base| bases.insert(*base));
                 let frame = base.map(|base| repo.keyframe(base)).transpose()?;
+                let frame = frame.map(|frame| repo.resolve_all(frame));
                 for entry in frame.iter().flatten().filter(is_stored) {
                     self.find(repo, &mut reader, (root, snapshot.id), entry, monitor)?;
                 }

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use super::RECOVER_MD;
 use super::crypt::{Encryption, Identities};
 use super::destination::Destination;
-use super::ledger::{Ledger, Machine, Purged};
+use super::ledger::{Ledger, Machine};
 use super::record::{self, Bytes, Part, Push};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
@@ -34,6 +34,7 @@ mod commit;
 mod doubt;
 pub(super) mod known;
 mod packs;
+mod replaced;
 mod upload;
 
 pub use doubt::Doubt;
@@ -500,7 +501,9 @@ impl Run<'_> {
             records.push(("format.json".to_owned(), 0));
         }
         for (name, bytes) in records {
-            if !self.has(&name) && is_wanted(&name) || self.is_changed(&name)? {
+            let is_changed = self.is_changed(&name)?;
+            wanted.replaces |= is_changed && !name.starts_with("marks/");
+            if !self.has(&name) && is_wanted(&name) || is_changed {
                 self.want(&mut wanted, name, bytes, INLINE_RECORD)?;
             }
         }
@@ -508,6 +511,9 @@ impl Run<'_> {
             if !self.has(&name) && is_wanted(&name) {
                 self.want(&mut wanted, name, bytes, INLINE)?;
             }
+        }
+        if wanted.replaces {
+            self.want_long(&mut wanted)?;
         }
         for at in 0..wanted.snapshots.len() {
             let name = wanted.snapshots[at].0.clone();
@@ -520,30 +526,6 @@ impl Run<'_> {
             .filter(|name| name.ends_with(".begin.json"))
             .count() as u64;
         Ok(wanted)
-    }
-
-    /// Returns true if a file that can be written again was.
-    fn is_changed(&self, name: &str) -> Result<bool> {
-        // Snapshots are replaced when something in them is found to be secret (format §9); marks when
-        // a tag is added. The others stay as they are.
-        let snapshot = snapshot_of(name);
-        if !name.starts_with("marks/") && snapshot.is_none() {
-            return Ok(false);
-        }
-        let Some(held) = self.held_file(name) else {
-            let need = snapshot.and_then(|(_, id)| self.ledger.need(id));
-            let pushed = need.and_then(|need| need.long);
-            return Ok(pushed.is_some()
-                && self
-                    .digest_here(name)?
-                    .is_some_and(|now| Some(now) != pushed));
-        };
-        Ok(self.read(name)?.is_some_and(|now| now != held))
-    }
-
-    /// Returns the digest of a file of this repository, if it is there.
-    fn digest_here(&self, name: &str) -> Result<Option<Digest>> {
-        Ok(self.read(name)?.map(|bytes| Digest::of(&bytes)))
     }
 
     /// Returns the sets of kept content that are not packed.
@@ -636,18 +618,7 @@ impl Run<'_> {
         let new: Vec<&Snapshot> = new.map(|(_, snapshot)| snapshot).collect();
         report.snapshots = new.len() as u64;
         if wanted.replaces {
-            self.replaces = true;
-            self.anew = true;
-            let unseen = self
-                .held
-                .iter()
-                .flat_map(|held| held.files.keys().chain(held.objects.keys()));
-            let unseen = unseen.filter(|name| snapshot_of(name).is_some() && !left.contains(*name));
-            self.ledger.set_purged(&Purged {
-                number,
-                at: self.options.now,
-                unseen: unseen.count() as u64,
-            })?;
+            self.replace(number, &left)?;
             report.replaces = true;
         }
         for snapshot in &new {
@@ -670,20 +641,6 @@ impl Run<'_> {
         report.number = Some(number);
         self.ledger.forget_written();
         Ok(())
-    }
-}
-
-impl Run<'_> {
-    /// Returns the snapshots that are here and there, but for those that are pushed now.
-    fn others_here(&self, new: &[&Snapshot], here: &BTreeSet<String>) -> Result<Vec<Snapshot>> {
-        let new: HashSet<Id> = new.iter().map(|snapshot| snapshot.id).collect();
-        let is_other = |name: &&String| {
-            snapshot_of(name).is_some_and(|(_, id)| !new.contains(&id)) && self.has(name)
-        };
-        let names = here.iter().filter(is_other);
-        Ok(names
-            .filter_map(|name| self.repo.read_snapshot(name).ok())
-            .collect())
     }
 }
 

@@ -880,6 +880,13 @@ fn holds(bytes: &[u8], wanted: &[u8], depth: u32) -> bool {
 /// are short or long, from records, and from what only the destination has, when it was looked at.
 #[test]
 fn what_is_found_to_be_secret_later_goes_from_destinations() {
+    for is_lost in [false, true] {
+        goes_from_destinations(is_lost);
+    }
+}
+
+/// `is_lost`: nobody knows any more what was pushed to one of them.
+fn goes_from_destinations(is_lost: bool) {
     const SECRET: &[u8] = b"kX7pQz92LmWv4TnB8sYc";
     let (place, _) = configured();
     let run = |now: &str, args: &[&str]| place.run_at(now, args, 0);
@@ -891,7 +898,11 @@ fn what_is_found_to_be_secret_later_goes_from_destinations() {
     // Stored in the clear while it was allowed.
     place.write(".env", &[b"DATABASE_PASSWORD=", SECRET, b"\n"].concat());
     let file = place.tree().join(".env").display().to_string();
+    let why = place.json(&["privacy", "why", ".env"]);
+    let value = why["findings"][0]["fingerprint"].as_str().unwrap();
+    let value = value.to_owned();
     place.run(&["privacy", "allow", &file, "--reason", "a test"], 0);
+    place.run(&["privacy", "allow", &value, "--reason", "a test"], 0);
     run("2026-11-01T10:00:00Z", &["backup"]);
     let first = place.json(&["list"]);
     let first = first["snapshots"].as_array().unwrap();
@@ -913,6 +924,12 @@ fn what_is_found_to_be_secret_later_goes_from_destinations() {
     }
     run("2026-11-03T10:00:00Z", &["backup"]);
     run("2026-11-03T11:00:00Z", &["push"]);
+    let secret = String::from_utf8_lossy(SECRET);
+    let command = format!("DATABASE_PASSWORD={secret} true; rm many/0");
+    run(
+        "2026-11-03T12:00:00Z",
+        &["guard", "--", "sh", "-c", &command],
+    );
     for day in 4..8 {
         place.write("day", format!("{day}").as_bytes());
         run(&format!("2026-11-0{day}T10:00:00Z"), &["backup"]);
@@ -920,9 +937,24 @@ fn what_is_found_to_be_secret_later_goes_from_destinations() {
     }
     let plain = place.path("plain");
     assert!(has_bytes(&plain, SECRET));
+    if is_lost {
+        let remotes = walkdir::WalkDir::new(place.path("bdr/state/remotes"));
+        let needs = remotes
+            .into_iter()
+            .flatten()
+            .map(walkdir::DirEntry::into_path);
+        let needs = needs.filter(|path| path.ends_with("plain/needs"));
+        assert_eq!(
+            needs
+                .map(|path| std::fs::remove_file(path).unwrap())
+                .count(),
+            1
+        );
+    }
     // One of them is only there now.
     run("2026-11-08T10:00:00Z", &["forget", &first, "--yes"]);
     place.run(&["privacy", "revoke", &file], 0);
+    place.run(&["privacy", "revoke", &value], 0);
     let said = run(
         "2026-11-08T10:10:00Z",
         &["privacy", "rescan", "--purge", "--yes"],
@@ -971,6 +1003,6 @@ fn what_is_found_to_be_secret_later_goes_from_destinations() {
         let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let all = listed["data"]["snapshots"].as_array().unwrap();
         assert!(all.iter().any(|one| one["id"] == *first), "{listed}");
-        assert_eq!(all.len(), 8, "{listed}");
+        assert_eq!(all.len(), 9, "{listed}");
     }
 }

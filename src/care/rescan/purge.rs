@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Fate, Work, key_of};
 use crate::base::error::{Error, Result};
-use crate::base::id::Digest;
+use crate::base::id::{Digest, Id};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::tar_name;
 use crate::disk::fsutil::OwnTree;
@@ -30,9 +30,6 @@ pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -
         Ok(json) => serde_json::from_slice(&json).unwrap_or_default(),
         Err(_) => DigestSet::default(),
     };
-    if work.bad.is_empty() && work.opened.is_empty() && unfinished.is_empty() {
-        return Ok(());
-    }
     monitor.phase(Phase::Storing, work.snapshots.len() as u64, 0);
     let mut purge = Purge {
         repo,
@@ -43,9 +40,13 @@ pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -
         listings: HashMap::new(),
         names: HashMap::new(),
         needed: DigestSet::default(),
+        sets: HashSet::new(),
     };
     let changed = purge.snapshots(monitor)?;
     let going = purge.save_from(&unfinished)?;
+    if going.is_empty() && !changed.iter().any(|(_, touched)| *touched) {
+        return Ok(());
+    }
     let old = purge.old_listings();
     let rewritten = purge.commit(changed, &going)?;
     work.report.rewritten += rewritten;
@@ -70,6 +71,8 @@ struct Purge<'a> {
     names: HashMap<Digest, String>,
     /// Blobs that any snapshot has.
     needed: DigestSet,
+    /// Sets of kept content that are not packed as far as their listings know.
+    sets: HashSet<Id>,
 }
 
 impl Purge<'_> {
@@ -81,8 +84,7 @@ impl Purge<'_> {
             for root in &mut snapshot.roots {
                 for entry in &mut root.changed {
                     touched |= self.replace((&root.name, root.path.as_path()), entry)?;
-                    let content = entry.body.content.iter();
-                    self.needed.extend(content.flat_map(Content::blobs));
+                    self.need(entry)?;
                 }
                 let Some(base) = root.base else { continue };
                 let new = self.listing(root, base)?;
@@ -103,12 +105,11 @@ impl Purge<'_> {
         if let Some(new) = self.listings.get(&base) {
             return Ok(*new);
         }
-        let mut listing = self.repo.keyframe(base)?;
+        let mut listing = self.repo.resolve_all(self.repo.keyframe(base)?);
         let mut any = false;
         for entry in &mut listing {
             any |= self.replace((&root.name, root.path.as_path()), entry)?;
-            let content = entry.body.content.iter();
-            self.needed.extend(content.flat_map(Content::blobs));
+            self.need(entry)?;
             if let Some(content) = entry.body.content.as_ref().filter(|c| c.is_whole()) {
                 let name = name_of(&root.name, entry);
                 self.names.insert(content.digest, name);
@@ -121,6 +122,20 @@ impl Purge<'_> {
         };
         self.listings.insert(base, new);
         Ok(new)
+    }
+
+    /// Notes what an entry needs.
+    fn need(&mut self, entry: &Entry) -> Result<()> {
+        let Some(content) = &entry.body.content else {
+            return Ok(());
+        };
+        self.needed.extend(content.blobs());
+        if let Some(kept) = content.as_kept().filter(|kept| self.sets.insert(kept.set))
+            && let Some((digests, _)) = self.repo.kept_digests(kept.set)?
+        {
+            self.needed.extend(digests);
+        }
+        Ok(())
     }
 
     /// Replaces an entry's content, in a root of this name and path, by its sealed form; content that shares a blob with it is stored
@@ -178,7 +193,8 @@ impl Purge<'_> {
     }
 
     /// Stores again everything else in the packs that go, because a pack is deleted whole; returns
-    /// these packs.
+    /// these packs. What no snapshot has may be anything, also what was found in one that is gone: it
+    /// goes as well.
     fn save_from(&mut self, unfinished: &DigestSet) -> Result<DigestSet> {
         let (index, _) = self.repo.refreshed_index()?;
         let mut numbers: HashSet<u32> = HashSet::new();
@@ -191,14 +207,16 @@ impl Purge<'_> {
                 going.insert(pack.pack.id);
             }
         }
-        for set in self.repo.kept_sets()? {
-            if let Some((digests, _)) = self.repo.kept_digests(set.id)? {
-                self.needed.extend(digests);
+        for blob in index.digests().filter(|blob| !self.needed.contains(blob)) {
+            for copy in index.copies(blob) {
+                let pack = index.pack(copy.pack);
+                going.extend(pack.map(|pack| pack.pack.id));
+                numbers.insert(copy.pack);
             }
         }
-        for blob in index.digests() {
+        for blob in index.digests().filter(|blob| self.needed.contains(blob)) {
             let elsewhere = index.copies(blob).any(|l| !numbers.contains(&l.pack));
-            if !self.needed.contains(&blob) || self.written.contains(&blob) || elsewhere {
+            if self.work.bad.contains(&blob) || self.written.contains(&blob) || elsewhere {
                 continue;
             }
             let Some(location) = index.copies(blob).next() else {
