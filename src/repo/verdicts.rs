@@ -87,6 +87,11 @@ impl Verdicts {
         if self.all && *seen == self.known {
             return;
         }
+        // In a new repository, nothing has made the cache yet.
+        let dir = self.path.parent();
+        if dir.is_none_or(|dir| fsutil::create_dir_private(dir).is_err()) {
+            return;
+        }
         if self.all || !self.whole {
             let mut bytes = self.rules.clone().into_bytes();
             bytes.extend(seen.iter().flatten());

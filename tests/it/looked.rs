@@ -37,6 +37,18 @@ fn key(content: &str, name: &str) -> Vec<u8> {
     Digest::of(&[&digest.0[..], name.as_bytes()].concat()).0[..16].to_vec()
 }
 
+/// The first backup of all has the most to remember.
+#[test]
+fn what_the_first_backup_looked_at_is_remembered() {
+    let place = Place::with_repository();
+    write_many(&place, "a", 3);
+    let source = format!("tree={}", place.tree().display());
+    let init = ["init", "--yes", "--no-backup", "--source", &source];
+    place.run(&init, 0);
+    backup(&place);
+    assert_eq!(verdicts(&place).1, 80);
+}
+
 fn backup(place: &Place) {
     place.run(&["backup"], 0);
 }
