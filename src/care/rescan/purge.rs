@@ -43,9 +43,10 @@ pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -
         sets: HashSet::new(),
     };
     let changed = purge.snapshots(monitor)?;
-    let going = purge.save_from(&unfinished)?;
+    let going = purge.save_from(&unfinished, monitor)?;
     if going.is_empty() && !changed.iter().any(|(_, touched)| *touched) {
-        return Ok(());
+        // What was thrown away may have it as well.
+        return delete(repo, &going, Vec::new());
     }
     let old = purge.old_listings();
     let rewritten = purge.commit(changed, &going)?;
@@ -194,43 +195,53 @@ impl Purge<'_> {
 
     /// Stores again everything else in the packs that go, because a pack is deleted whole; returns
     /// these packs. What no snapshot has may be anything, also what was found in one that is gone: it
-    /// goes as well.
-    fn save_from(&mut self, unfinished: &DigestSet) -> Result<DigestSet> {
+    /// goes as well, unless something else in its pack cannot be read now.
+    fn save_from(&mut self, unfinished: &DigestSet, monitor: &dyn Monitor) -> Result<DigestSet> {
         let (index, _) = self.repo.refreshed_index()?;
-        let mut numbers: HashSet<u32> = HashSet::new();
-        let mut going = DigestSet::default();
-        for (number, pack) in (0..).zip(index.packs()) {
-            let mut bad = self.work.bad.iter();
-            let holds = bad.any(|blob| index.copies(*blob).any(|l| l.pack == number));
-            if holds || unfinished.contains(&pack.pack.id) {
-                numbers.insert(number);
-                going.insert(pack.pack.id);
-            }
-        }
-        for blob in index.digests().filter(|blob| !self.needed.contains(blob)) {
-            for copy in index.copies(blob) {
-                let pack = index.pack(copy.pack);
-                going.extend(pack.map(|pack| pack.pack.id));
-                numbers.insert(copy.pack);
-            }
-        }
-        for blob in index.digests().filter(|blob| self.needed.contains(blob)) {
-            let elsewhere = index.copies(blob).any(|l| !numbers.contains(&l.pack));
-            if self.work.bad.contains(&blob) || self.written.contains(&blob) || elsewhere {
-                continue;
+        let packs = |blob| index.copies(blob).map(|copy| copy.pack);
+        let ids = (0..).zip(index.packs());
+        let mut must: HashSet<u32> = ids
+            .filter(|(_, pack)| unfinished.contains(&pack.pack.id))
+            .map(|(number, _)| number)
+            .collect();
+        must.extend(self.work.bad.iter().copied().flat_map(packs));
+        let unneeded = index.digests().filter(|blob| !self.needed.contains(blob));
+        let mut going: HashSet<u32> = unneeded
+            .flat_map(packs)
+            .chain(must.iter().copied())
+            .collect();
+        let is_saved = |blob: &Digest| {
+            self.needed.contains(blob)
+                && !self.work.bad.contains(blob)
+                && !self.written.contains(blob)
+                && packs(*blob).all(|pack| going.contains(&pack))
+        };
+        let saved: Vec<Digest> = index.digests().filter(is_saved).collect();
+        monitor.phase(Phase::Storing, saved.len() as u64, 0);
+        for blob in saved {
+            if monitor.stopped() {
+                return Err(Error::Interrupted);
             }
             let Some(location) = index.copies(blob).next() else {
                 continue;
             };
             let content = Content::whole(blob, location.size);
-            // An unreadable one was lost before.
-            if let Ok(bytes) = self.reader.to_vec(&content, location.size) {
-                let name = self.names.get(&blob).cloned();
-                let name = name.unwrap_or_else(|| format!("blobs/{blob}"));
-                self.writer.add(&meta(&name), &bytes, Some(blob))?;
+            match self.reader.to_vec(&content, location.size) {
+                Ok(bytes) => {
+                    let name = self.names.get(&blob).cloned();
+                    let name = name.unwrap_or_else(|| format!("blobs/{blob}"));
+                    self.writer.add(&meta(&name), &bytes, Some(blob))?;
+                    monitor.advance(1, location.size);
+                }
+                // It was lost before. What may mend it needs its pack.
+                Err(Error::Damaged { .. }) => {
+                    going.retain(|pack| must.contains(pack) || packs(blob).all(|of| of != *pack));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(going)
+        let ids = going.into_iter().filter_map(|pack| index.pack(pack));
+        Ok(ids.map(|pack| pack.pack.id).collect())
     }
 
     /// Returns the names of the replaced key frames.
