@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, SnapshotId};
 use crate::base::monitor::{Monitor, Phase};
@@ -53,13 +55,20 @@ pub struct RescanReport {
     pub removed_packs: u64,
     /// Operations whose commands were rewritten.
     pub operations: u64,
+    /// Temporary files that may be left from a crash, or be written just now.
+    pub unfinished: u64,
 }
 
 /// Examines everything that is stored; with `purge`, seals what today's rules would.
 ///
 /// # Errors
 /// The repository cannot be read or written, or another process does not let go of it.
-pub fn rescan(repo: &Repository, purge: bool, monitor: &dyn Monitor) -> Result<RescanReport> {
+pub fn rescan(
+    repo: &Repository,
+    purge: bool,
+    now: DateTime<Utc>,
+    monitor: &dyn Monitor,
+) -> Result<RescanReport> {
     if !purge {
         return Work::default().look(repo, monitor).map(|work| work.report);
     }
@@ -69,6 +78,8 @@ pub fn rescan(repo: &Repository, purge: bool, monitor: &dyn Monitor) -> Result<R
         let mut work = Work::default().look(repo, monitor)?;
         work.operations(repo)?;
         purge::purge(&mut work, repo, monitor)?;
+        // What a crash left half written may have anything.
+        work.report.unfinished = repo.remove_temporaries(now)?.young;
         Ok(work.report)
     })
 }

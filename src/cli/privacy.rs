@@ -257,8 +257,8 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
         settle(&repo, Level::Best, cx.now, &cx.progress())?;
     }
     let before = repo.stored_bytes()?;
-    let report = rescan::rescan(&repo, purge, &cx.progress())?;
-    let code = if report.skipped > 0 {
+    let report = rescan::rescan(&repo, purge, cx.now, &cx.progress())?;
+    let code = if report.skipped + report.unfinished > 0 {
         exit::PARTIAL
     } else {
         exit::OK
@@ -321,6 +321,13 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
         text.push_str(&format!(
             "{} could not be checked (exit 3).\n",
             plural(report.skipped, "content")
+        ));
+    }
+    if report.unfinished > 0 {
+        text.push_str(&format!(
+            "{} a call that was cut may have left in the repository, with anything in it, {} less than ten minutes old: run this again then (exit 3).\n",
+            plural(report.unfinished, "file"),
+            if report.unfinished == 1 { "is" } else { "are" }
         ));
     }
     cx.ui.data(&text)?;

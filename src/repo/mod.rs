@@ -431,21 +431,43 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn sweep_temporaries(&self, now: DateTime<Utc>) -> Result<u64> {
-        let before = now - LEFT_AFTER;
-        let before = Time(before.timestamp(), before.timestamp_subsec_nanos());
-        let left = self.storage.abandoned(before);
-        let left = left.map_err(|e| Error::storage("list", "tmp", e))?;
-        if left.is_empty() {
+        if self.temporaries(now - LEFT_AFTER)?.is_empty() {
             return Ok(0);
         }
         // Every writer that takes longer holds the lock shared.
         let Ok(Some(_alone)) = self.storage.lock(LOCK, Sharing::Alone, Duration::ZERO) else {
             return Ok(0);
         };
+        Ok(self.remove_temporaries(now)?.removed)
+    }
+
+    /// The same for whoever holds the lock alone.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn remove_temporaries(&self, now: DateTime<Utc>) -> Result<Left> {
+        let left = self.temporaries(now - LEFT_AFTER)?;
         let removed = self.storage.remove_all(&left);
         removed.map_err(|e| Error::storage("remove", "tmp", e))?;
-        Ok(left.len() as u64)
+        Ok(Left {
+            removed: left.len() as u64,
+            young: self.temporaries(DateTime::<Utc>::MAX_UTC)?.len() as u64,
+        })
     }
+
+    fn temporaries(&self, before: DateTime<Utc>) -> Result<Vec<String>> {
+        let before = Time(before.timestamp(), before.timestamp_subsec_nanos());
+        let found = self.storage.abandoned(before);
+        found.map_err(|e| Error::storage("list", "tmp", e))
+    }
+}
+
+/// Temporary files that were found.
+pub struct Left {
+    /// Left by a crash, and removed.
+    pub removed: u64,
+    /// Those that a living writer may own.
+    pub young: u64,
 }
 
 /// A temporary file that has not been written for this long is left from a crash.

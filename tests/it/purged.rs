@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use crate::support::{Object, Place, assert_same, picture};
 
 /// SplitMix64: the same history for the same seed, wherever it is run.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,14 +20,14 @@ impl Chance {
     }
 
     /// Lines that say nothing.
-    fn lines(&mut self, most: usize) -> String {
+    pub(crate) fn lines(&mut self, most: usize) -> String {
         let count = self.below(most);
         (0..count)
             .map(|_| format!("line {}\n", self.below(1 << 20)))
             .collect()
     }
 
-    fn secret(&mut self) -> String {
+    pub(crate) fn secret(&mut self) -> String {
         const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
         let letter = |chance: &mut Self| LETTERS[chance.below(LETTERS.len())] as char;
         (0..24).map(|_| letter(self)).collect()
@@ -79,6 +79,15 @@ fn change(place: &Place, chance: &mut Chance, secrets: &mut Vec<String>, step: u
         text.push_str(&format!("{{\"api_key\": \"{value}\"}}\n"));
     }
     std::fs::write(log, text).unwrap();
+}
+
+/// What a crash left half written is older than it is.
+pub(crate) fn age(place: &Place, time: chrono::DateTime<chrono::Utc>) {
+    let left = std::fs::read_dir(place.store().join("tmp"));
+    for file in left.into_iter().flatten().flatten() {
+        let file = std::fs::File::open(file.path()).unwrap();
+        file.set_modified(time.into()).unwrap();
+    }
 }
 
 /// Purges until a step; returns false if there are fewer.
@@ -138,6 +147,8 @@ fn a_purge_takes_nothing_but_what_is_secret() {
             place.run(&["verify", "--level", "full"], 0);
             step += 1 + chance.below(9);
         }
+        let hour = chrono::TimeDelta::hours(1);
+        age(&place, crate::support::now() - hour);
         place.run(&["privacy", "rescan", "--purge", "--yes"], 0);
         place.run(&["verify", "--level", "full"], 0);
         let after = restored(&place, &ids);
@@ -153,4 +164,38 @@ fn a_purge_takes_nothing_but_what_is_secret() {
         let found = place.json(&["privacy", "rescan"]);
         assert_eq!(found["exposed"].as_array().unwrap().len(), 0, "{found}");
     }
+}
+
+/// A call that was cut may leave a file half written, with anything in it.
+#[test]
+fn a_purge_removes_what_a_crash_left() {
+    let place = Place::with_repository();
+    place.write("plain.txt", b"hello");
+    place.init();
+    let value = Chance(1).secret();
+    place.write("own.env", format!("API_KEY={value}\n").as_bytes());
+    let file = place.tree().join("own.env");
+    let file = file.to_str().unwrap();
+    place.run(&["privacy", "allow", file, "--reason", "a test"], 0);
+    let tmp = place.store().join("tmp");
+    let has_it = || crate::pushed::has_bytes(&tmp, value.as_bytes());
+    for step in 1.. {
+        let mut backup = place.bdr(&["backup", "--full"]);
+        backup.env("BDR_TEST_CRASH_AT", step.to_string());
+        let is_cut = backup.output().unwrap().status.signal() == Some(6);
+        assert!(is_cut, "no cut left anything");
+        if has_it() {
+            break;
+        }
+    }
+    place.run(&["privacy", "revoke", file], 0);
+    // It may be written just now.
+    let purge = ["privacy", "rescan", "--purge", "--yes"];
+    let said = crate::support::cli::stdout(&place.run(&purge, 3));
+    assert!(said.contains("less than ten minutes old"), "{said}");
+    assert!(has_it());
+    let hour = chrono::TimeDelta::hours(1);
+    age(&place, crate::support::now() - hour);
+    place.run(&purge, 0);
+    assert!(!crate::pushed::has_bytes(&place.store(), value.as_bytes()));
 }

@@ -197,6 +197,8 @@ pub(crate) struct RescanDocument {
     rewritten: u64,
     removed_packs: u64,
     operations: u64,
+    /// Files that a call which was cut may have left in the repository, too young to be removed.
+    unfinished: u64,
     /// Destinations where what was found stands as well.
     pushed_to: Vec<String>,
 }
@@ -225,6 +227,7 @@ impl RescanDocument {
             rewritten: report.rewritten,
             removed_packs: report.removed_packs,
             operations: report.operations,
+            unfinished: report.unfinished,
             pushed_to: pushed_to.to_vec(),
         }
     }
