@@ -97,6 +97,7 @@ mod stores;
 mod thinned;
 mod undoing;
 mod uninstall;
+mod wandering;
 mod words;
 mod worlds;
 mod year;

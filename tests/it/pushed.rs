@@ -844,17 +844,23 @@ fn a_destination_is_not_half_encrypted() {
 /// Returns true if anything at a destination in the clear has these bytes: packed, in a record, or in a
 /// pack that is in a record.
 pub(crate) fn has_bytes(dir: &std::path::Path, wanted: &[u8]) -> bool {
+    has_any(dir, &[wanted])
+}
+
+/// The same for any of several.
+pub(crate) fn has_any<T: AsRef<[u8]>>(dir: &std::path::Path, wanted: &[T]) -> bool {
+    let finder = aho_corasick::AhoCorasick::new(wanted).unwrap();
     let files = walkdir::WalkDir::new(dir).into_iter().flatten();
     let files = files.filter(|entry| entry.file_type().is_file());
     files
         .into_iter()
-        .any(|entry| holds(&std::fs::read(entry.path()).unwrap(), wanted, 3))
+        .any(|entry| holds(&std::fs::read(entry.path()).unwrap(), &finder, 3))
 }
 
-fn holds(bytes: &[u8], wanted: &[u8], depth: u32) -> bool {
+fn holds(bytes: &[u8], wanted: &aho_corasick::AhoCorasick, depth: u32) -> bool {
     use base64::Engine as _;
     use std::io::Read as _;
-    if memchr::memmem::find(bytes, wanted).is_some() {
+    if wanted.is_match(bytes) {
         return true;
     }
     if depth == 0 {
