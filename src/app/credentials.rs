@@ -92,6 +92,33 @@ pub(crate) fn of(cx: &Context, remote: &Remote, location: &Location) -> (Access,
     (access, kept)
 }
 
+/// Says by name which credentials bdr looked for, where a store refuses.
+pub(crate) fn advised(cx: &Context, remote: &Remote, failure: Failure) -> Failure {
+    failure.hinted(|error| {
+        let bdr::Error::Remote { trouble, .. } = error else {
+            return None;
+        };
+        let location = Location::parse(&remote.url).ok()?;
+        let fields = location.service.fields();
+        let needed = fields.iter().filter(|field| field.is_needed);
+        let mut names: Vec<String> = needed.map(|f| variable_of(&remote.name, f)).collect();
+        if names.is_empty() {
+            names.extend(fields.first().map(|field| variable_of(&remote.name, field)));
+        }
+        if names.is_empty() {
+            return None;
+        }
+        let names = names.join(" and ");
+        match (*trouble, of(cx, remote, &location).1) {
+            ("credentials" | "forbidden", Kept::Elsewhere) => Some(format!(
+                "bdr has no credentials for it: set {names}, or check what the provider's own variables and files say"
+            )),
+            ("credentials", Kept::Variables) => Some(format!("check the value of {names}")),
+            _ => None,
+        }
+    })
+}
+
 type Values = BTreeMap<String, Zeroizing<String>>;
 
 fn kept_of(cx: &Context, name: &str) -> Option<(Values, Kept)> {

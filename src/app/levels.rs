@@ -11,7 +11,7 @@ use bdr::remote::prune::Last;
 
 use super::context::Context;
 use super::error::Failure;
-use super::remotes::directory;
+use super::remotes::{self, directory};
 
 /// Returns the directory of what is known of a destination; `None` without a repository.
 fn place(cx: &Context, name: &str) -> Option<PathBuf> {
@@ -33,6 +33,14 @@ pub(crate) fn note(cx: &Context, remote: &Remote, probed: &Probed) -> Result<(),
     };
     match place(cx, &remote.name) {
         Some(dir) => Ok(known.write(&dir)?),
+        None => Ok(()),
+    }
+}
+
+/// Notes that the place was there when the destination was added: bdr left a directory in it.
+pub(crate) fn note_reached(cx: &Context, remote: &Remote) -> Result<(), Failure> {
+    match place(cx, &remote.name) {
+        Some(dir) => remotes::note_reached(&dir, remote),
         None => Ok(()),
     }
 }

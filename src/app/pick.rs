@@ -344,7 +344,7 @@ fn path_instead(
     let word = shell_path(word.as_ref());
     let hint = match known {
         Some(id) => format!("the newest version of {word} is in {id}: bdr {verb} {id} {word}"),
-        None => "bdr list shows the snapshots; bdr find finds files in them".to_owned(),
+        None => "which snapshots there are: bdr list".to_owned(),
     };
     match failure {
         Failure::Engine(error) | Failure::Hinted { error, .. } => Failure::Hinted { error, hint },

@@ -18,6 +18,7 @@ use bdr::repo::Repository;
 use clap::Args;
 
 use super::context::Context;
+use super::credentials::advised;
 use super::error::Failure;
 use super::identities::{KeyArgs, Opener};
 use super::secrets;
@@ -25,7 +26,10 @@ use super::secrets;
 mod place;
 mod prune;
 
-pub(crate) use place::{check_alone, check_apart, is_on_the_same_disk};
+use place::check_filled;
+pub(crate) use place::{
+    check_alone, check_apart, directories, is_on_the_same_disk, kept_out, note_reached,
+};
 pub(crate) use prune::{Wanted, prune_at};
 
 /// Where to read from instead of this machine's repository.
@@ -91,7 +95,9 @@ pub(crate) fn directory(cx: &Context, repository: Id) -> PathBuf {
 
 /// Reads the address; a relative directory is one below the current directory.
 pub(crate) fn located(cx: &Context, url: &str) -> Result<Location, Failure> {
-    let is_path = !url.contains(':') && (url.contains('/') || cx.cwd.join(url).is_dir());
+    // Joined to the current directory, nothing would be that directory.
+    let is_path =
+        !url.is_empty() && !url.contains(':') && (url.contains('/') || cx.cwd.join(url).is_dir());
     if is_path || url.starts_with('~') {
         let below = url.strip_prefix("~/").zip(cx.home.as_ref());
         let path = match below {
@@ -160,9 +166,10 @@ impl Far {
         keys: &KeyArgs,
     ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
         let opener = Opener::new(cx, &self.remote.name, keys);
-        let machine = self.chosen(cx, machine, &opener)?;
-        let opened = self.opened(cx, machine, &opener);
-        opened.map_err(|failure| self.with_name(failure))
+        let opened = self
+            .chosen(cx, machine, &opener)
+            .and_then(|machine| self.opened(cx, machine, &opener));
+        opened.map_err(|failure| advised(cx, &self.remote, self.with_name(failure)))
     }
 
     /// Puts the destination into what the engine, which does not know what it is called, says to do.
@@ -351,6 +358,7 @@ pub(crate) fn push_to(
     let dir = directory(cx, repo.id()).join(&remote.name);
     let mut at = At::read(&dir).unwrap_or_default();
     let done = try_push(cx, repo, remote, check, &dir, &mut at);
+    let done = done.map_err(|failure| advised(cx, remote, failure));
     at.failed = done.as_ref().err().map(Failure::message);
     if let Ok(report) = &done {
         at.url.clone_from(&remote.url);
@@ -446,7 +454,8 @@ fn try_push(
     let far = Far {
         remote: remote.clone(),
     };
-    let destination = Destination::new(far.store(cx)?, &remote.name, machine.id);
+    let store = far.store(cx)?;
+    let destination = Destination::new(Arc::clone(&store), &remote.name, machine.id);
     let mut ledger = Ledger::open(dir, PATIENCE)?;
     if !at.url.is_empty() && at.url != remote.url {
         // Another place: what was known is about the old one.
@@ -469,6 +478,11 @@ fn try_push(
         check: check || doubt || !known.damaged.is_empty(),
         doubt: known,
     };
+    // Before anything is written: it would be on the disk below.
+    let pushed = at.pushed.is_some();
+    if !check && (options.check || !pushed) {
+        check_filled(dir, remote, &*store, pushed)?;
+    }
     if options.check {
         // Somebody may have removed them.
         at.identities.clear();

@@ -1,5 +1,7 @@
 //! Checks everything on which protection depends.
 
+use std::path::PathBuf;
+
 use bdr::care::runs::Run;
 use bdr::care::space::{Space, space};
 use bdr::care::status::{Inputs, Status, status};
@@ -11,6 +13,7 @@ use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use crate::app::context::Context;
 use crate::app::error::Failure;
+use crate::app::remotes;
 
 pub(crate) mod words;
 
@@ -118,7 +121,12 @@ pub(crate) fn look_at(
 /// Returns the directories of HOME that are in no source.
 pub(crate) fn not_covered(cx: &Context, sources: &[Source]) -> Vec<Elsewhere> {
     match &cx.home {
-        Some(home) => discover::elsewhere(home, sources, &cx.places.own(), &cx.config.not_covered),
+        Some(home) => {
+            let chosen = cx.config.not_covered.iter().cloned();
+            // Nobody wants backups of backups.
+            let left: Vec<PathBuf> = chosen.chain(remotes::directories(cx)).collect();
+            discover::elsewhere(home, sources, &cx.places.own(), &left)
+        }
         None => Vec::new(),
     }
 }

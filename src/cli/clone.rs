@@ -85,16 +85,10 @@ pub(crate) fn clone(cx: &Context, args: &CloneArgs) -> Result<u8, Failure> {
             "choose another place: --repository DIR",
         ));
     }
-    let (far, source) = open(cx, &args.place, &args.what)?;
+    let (far, there, source) = open(cx, &args.place, &args.what)?;
     if args.what.dry_run {
-        return tell(
-            cx,
-            "clone",
-            &source,
-            &planned(&source, &*local)?,
-            &args.what,
-            &far,
-        );
+        let plan = planned(&source, &*local)?;
+        return tell(cx, "clone", (&there, &source), plan, &args.what, &far);
     }
     cx.check_place(dir, false)?;
     local.prepare()?;
@@ -120,12 +114,12 @@ pub(crate) fn clone(cx: &Context, args: &CloneArgs) -> Result<u8, Failure> {
     let repo = cx.private(Repository::open(local, &cx.places.cache)?);
     // For the index of packs, while somebody waits anyway.
     let _ = repo.refreshed_index();
-    tell(cx, "clone", &source, &report, &args.what, &far)
+    tell(cx, "clone", (&there, &source), report, &args.what, &far)
 }
 
 pub(crate) fn pull(cx: &Context, args: &PullArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let (far, source) = open(cx, &args.place, &args.what)?;
+    let (far, there, source) = open(cx, &args.place, &args.what)?;
     if source.push().repository != repo.id() {
         return Err(Failure::usage(
             format!(
@@ -137,24 +131,24 @@ pub(crate) fn pull(cx: &Context, args: &PullArgs) -> Result<u8, Failure> {
     }
     if args.what.dry_run {
         let plan = planned(&source, repo.storage())?;
-        return tell(cx, "pull", &source, &plan, &args.what, &far);
+        return tell(cx, "pull", (&there, &source), plan, &args.what, &far);
     }
     repo.check_writable()?;
     let hold = repo.hold(std::time::Duration::from_secs(10))?;
     let missing = clone::missing(&source, repo.storage())?;
     let report = clone::fetch(&source, repo.storage(), &missing, &cx.progress())?;
     drop(hold);
-    tell(cx, "pull", &source, &report, &args.what, &far)
+    tell(cx, "pull", (&there, &source), report, &args.what, &far)
 }
 
 fn open(
     cx: &Context,
     place: &str,
     what: &WhatArgs,
-) -> Result<(Far, std::sync::Arc<RemoteStorage>), Failure> {
+) -> Result<(Far, Repository, std::sync::Arc<RemoteStorage>), Failure> {
     let far = Far::find(cx, place)?;
-    let (_, source) = far.read(cx, what.machine.as_deref(), &what.key)?;
-    Ok((far, source))
+    let (there, source) = far.read(cx, what.machine.as_deref(), &what.key)?;
+    Ok((far, there, source))
 }
 
 fn planned(source: &RemoteStorage, own: &dyn Storage) -> Result<CloneReport, Failure> {
@@ -173,11 +167,16 @@ fn planned(source: &RemoteStorage, own: &dyn Storage) -> Result<CloneReport, Fai
 fn tell(
     cx: &Context,
     verb: &str,
-    source: &RemoteStorage,
-    report: &CloneReport,
+    (there, source): (&Repository, &RemoteStorage),
+    mut report: CloneReport,
     what: &WhatArgs,
     far: &Far,
 ) -> Result<u8, Failure> {
+    // What a push says that nobody can read here was not fetched either, however much it is.
+    let unreadable = there.unreadable();
+    let some_unread = !unreadable.is_empty();
+    let some_lost = !report.problems.is_empty();
+    report.problems.extend(unreadable);
     let code = match report.problems.is_empty() {
         true => exit::OK,
         false => exit::PARTIAL,
@@ -186,7 +185,7 @@ fn tell(
     if cx.ui.json {
         let about = (push.machine, &*push.host, push.repository);
         let traffic = source.destination().traffic();
-        let data = CloneDocument::new(about, report, traffic, what.dry_run);
+        let data = CloneDocument::new(about, &report, traffic, what.dry_run);
         cx.ui.document(verb, code, &data)?;
         return Ok(code);
     }
@@ -200,6 +199,10 @@ fn tell(
         size(report.bytes)
     );
     let mut text = match (what.dry_run, report.files) {
+        (_, 0) if some_unread => format!(
+            "Nothing is missing here of what could be read at {}.\n",
+            far.shown()
+        ),
         (_, 0) => format!("Nothing is missing here that {} has.\n", far.shown()),
         (true, _) => format!("Would fetch {amount} of {whose} from {}.\n", far.shown()),
         (false, _) => format!("Fetched {amount} of {whose} from {}.\n", far.shown()),
@@ -207,8 +210,10 @@ fn tell(
     for (name, reason) in report.problems.iter().take(5) {
         text.push_str(&format!("  not fetched: {name}: {reason}\n"));
     }
-    if !report.problems.is_empty() {
+    if some_lost {
         text.push_str("What needs that is not whole (exit 3): bdr verify\n");
+    } else if some_unread {
+        text.push_str("There may be newer backups than these (exit 3).\n");
     } else if verb == "clone" && !what.dry_run {
         text.push_str("See: bdr list · bring the files back: bdr restore latest\n");
     }

@@ -128,7 +128,10 @@ fn places(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<Vec<Root
         if !is_there || known.is_empty() {
             let text = bdr::base::path::show(path);
             let message = format!("`{text}` names no snapshot, and no file in what is compared");
-            return Err(Failure::usage(message, "bdr list shows the snapshots"));
+            return Err(Failure::usage(
+                message,
+                "which snapshots there are: bdr list",
+            ));
         }
         all.extend(known);
     }

@@ -7,7 +7,7 @@ use bdr::remote::prune::Pruner;
 use clap::{Args, Subcommand};
 
 use crate::app::config::{check_text, text, write};
-use crate::app::context::Context;
+use crate::app::context::{Context, variable};
 use crate::app::credentials;
 use crate::app::documents::{
     RemoteChangeDocument, RemoteDocument, RemoteServicesDocument, RemotesDocument,
@@ -18,7 +18,7 @@ use crate::app::exit;
 use crate::app::levels;
 use crate::app::secrets;
 use crate::ui::table::table;
-use crate::ui::when::age;
+use crate::ui::when::ago;
 
 mod add;
 mod adopt;
@@ -124,7 +124,7 @@ fn list(cx: &Context) -> Result<u8, Failure> {
             }
             .to_owned(),
             match remote.pushed {
-                Some(at) => format!("pushed {}", age(at, cx.now)),
+                Some(at) => format!("pushed {}", ago(cx.now, at)),
                 None => "nothing pushed".to_owned(),
             },
         ]
@@ -189,7 +189,7 @@ fn show_one(cx: &Context, name: &str) -> Result<u8, Failure> {
             match found.pushed {
                 Some(at) => format!(
                     "{}: {}, {}",
-                    age(at, cx.now),
+                    ago(cx.now, at),
                     crate::ui::plural(found.snapshots, "snapshot"),
                     bdr::base::units::size(found.bytes)
                 ),
@@ -200,7 +200,7 @@ fn show_one(cx: &Context, name: &str) -> Result<u8, Failure> {
             "protection",
             match (found.level, found.proved) {
                 (Some(level), Some(at)) => {
-                    format!("{} (tried {})", level.words(), age(at, cx.now))
+                    format!("{} (tried {})", level.words(), ago(cx.now, at))
                 }
                 _ => format!("not tried: bdr remote test {}", show(name.as_ref())),
             },
@@ -244,7 +244,16 @@ fn rename(cx: &Context, old: &str, new: &str) -> Result<u8, Failure> {
     credentials::rename(cx, old, new)?;
     secrets::rename(cx, old, new)?;
     write(cx, &changed)?;
-    changed_words(cx, new, &format!("{old} is called {new} now.\n"))
+    let mut words = format!("{old} is called {new} now.\n");
+    // Nobody else renames those.
+    let location = Location::parse(&remote.url)?;
+    for field in location.service.fields() {
+        let [from, to] = [old, new].map(|name| credentials::variable_of(name, field));
+        if variable(&from).is_some() {
+            words.push_str(&format!("Rename the variable {from}, too: {to}\n"));
+        }
+    }
+    changed_words(cx, new, &words)
 }
 
 fn remove(cx: &Context, name: &str) -> Result<u8, Failure> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bdr::Error;
 use bdr::base::path::absolute;
-use bdr::find::select;
+use bdr::find::select::{self, SnapshotSpec};
 use bdr::recover::restore::{self, Action, Overwrite, RestoreOptions};
 use bdr::recover::undo::{self, UndoOptions};
 use bdr::recover::unseal::SecretOptions;
@@ -292,18 +292,47 @@ fn restore(
             return Ok(exit::PARTIAL);
         }
     }
+    let absent = words::absent(cx, &plan.absent);
     let report = restore::apply(repo, own, snapshot, plan, options, &cx.progress())?;
-    let code = match report.is_partial() {
+    let newer = newer_unread(repo, args, snapshot)?;
+    let code = match report.is_partial() || newer.is_some() {
         false => exit::OK,
         true => exit::PARTIAL,
     };
     if let Some(document) = document {
         cx.ui.document("restore", code, &document.done(&report))?;
-    } else {
-        cx.ui
-            .report(&words::ending(cx, &report, &id, options.target.is_some()))?;
+        return Ok(code);
     }
+    let ending = words::ending(cx, &report, &id, options.target.is_some());
+    let newer = newer.map(|name| words::newer(&name)).unwrap_or_default();
+    cx.ui.report(&format!("{ending}{absent}{newer}"))?;
     Ok(code)
+}
+
+/// Returns a record that may be of a newer backup than the one that was chosen as the newest.
+fn newer_unread(
+    repo: &Repository,
+    args: &RestoreArgs,
+    snapshot: &Snapshot,
+) -> Result<Option<String>, Failure> {
+    let unread = repo.unreadable();
+    if unread.is_empty() {
+        return Ok(None);
+    }
+    let snapshots = repo.all_snapshots()?;
+    let mut words = args.words.iter().filter_map(|word| word.to_str());
+    // Whoever names one gets that one.
+    let is_named = words.any(|word| {
+        let spec = SnapshotSpec::parse(word.split(':').next().unwrap_or_default());
+        matches!(spec, SnapshotSpec::Id(_))
+            && select::snapshot(&snapshots, &spec).is_ok_and(|named| named.id == snapshot.id)
+    });
+    let is_newer = |name: &String| match name.starts_with("snapshots/") {
+        true => *name > snapshot.file_name(),
+        false => name.starts_with("pushes/"),
+    };
+    let mut newer = unread.into_iter().map(|(name, _)| name).filter(is_newer);
+    Ok(newer.next().filter(|_| !is_named))
 }
 
 fn interrupted(repo: &Repository) -> Result<bdr::repo::oplog::Operation, Failure> {

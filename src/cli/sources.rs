@@ -19,6 +19,7 @@ use crate::app::documents::{
 };
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::remotes;
 use crate::ui::prompt::NeverAsks;
 use crate::ui::{count, plural};
 
@@ -109,6 +110,7 @@ pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
     let mut config = check_text(cx, &new)?;
     let mut added = Vec::new();
     let mut covered = Vec::new();
+    let mut left_out = Vec::new();
     for typed in &args.paths {
         let path = existing(cx, typed)?;
         if let Some(source) = covering(&config.sources, &path)? {
@@ -123,6 +125,15 @@ pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         new = edit::set(&new, &["source", &name, "path"], &[value])?;
         new = without_choice(cx, &config, new, &path)?;
         config = check_text(cx, &new)?;
+        let kept_out = remotes::kept_out(cx, config.source(&name)?)?;
+        if !kept_out.is_empty() {
+            new = edit::append(&new, &["source", &name, "exclude"], &kept_out)?;
+            config = check_text(cx, &new)?;
+            let kept_out = kept_out
+                .iter()
+                .map(|pattern| (name.clone(), pattern.clone()));
+            left_out.extend(kept_out);
+        }
         added.push(measured(cx, config.source(&name)?)?);
     }
     if !args.dry_run && !added.is_empty() {
@@ -153,6 +164,7 @@ pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
     for one in &added {
         says.push_str(&line(cx, one, width));
     }
+    says.push_str(&kept_out(&left_out));
     if !added.is_empty() {
         let config = cx.shown_absolute(&cx.places.config);
         says.push_str(&match args.dry_run {
@@ -162,6 +174,15 @@ pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
     }
     cx.ui.report(&says)?;
     Ok(exit::OK)
+}
+
+/// Says what new sources leave out by themselves.
+fn kept_out(left_out: &[(String, String)]) -> String {
+    let line = |(name, pattern): &(String, String)| {
+        let pattern = show(pattern.as_ref());
+        format!("`{name}` leaves out {pattern}: that is where backups are pushed to.\n")
+    };
+    left_out.iter().map(line).collect()
 }
 
 pub(crate) fn remove(cx: &Context, args: &RemoveArgs) -> Result<u8, Failure> {

@@ -143,6 +143,8 @@ pub struct RestorePlan {
     pub problems: Vec<PathNote>,
     /// What was not read because no directory may be opened for it.
     pub unseen: Vec<PathNote>,
+    /// What the snapshot lacks of what is wanted: it could not be read when that was taken.
+    pub absent: Vec<PathNote>,
     pub secrets: Vec<SecretStep>,
     work: Work,
     /// Directories that are closed to their owner and have to be opened.
@@ -162,6 +164,7 @@ impl RestorePlan {
             kept: Vec::new(),
             problems: Vec::new(),
             unseen: Vec::new(),
+            absent: Vec::new(),
             secrets: Vec::new(),
             work: Work::default(),
             closed: Vec::new(),
@@ -221,6 +224,24 @@ pub fn plan(
     plan_anywhere(repo, snapshot, options, monitor)
 }
 
+/// Returns the problems of a backup that concern what is wanted.
+fn absent(snapshot: &Snapshot, options: &RestoreOptions) -> Vec<PathNote> {
+    let places: Vec<PathBuf> = options
+        .paths
+        .iter()
+        .filter_map(|wanted| {
+            let root = snapshot.root(&wanted.root)?;
+            Some(wanted.path.to_path(root.path.as_path()))
+        })
+        .collect();
+    let concerns = |note: &&PathNote| {
+        let path = note.path.as_path();
+        let is_near = |place: &PathBuf| path.starts_with(place) || place.starts_with(path);
+        options.paths.is_empty() || places.iter().any(is_near)
+    };
+    snapshot.problems.iter().filter(concerns).cloned().collect()
+}
+
 /// [`plan`] for targets that may be bdr's own: scratch directories are.
 fn plan_anywhere(
     repo: &Repository,
@@ -229,6 +250,7 @@ fn plan_anywhere(
     monitor: &dyn Monitor,
 ) -> Result<RestorePlan> {
     let mut plan = RestorePlan::new(snapshot.id);
+    plan.absent = absent(snapshot, options);
     let mut opened = match options.look_only {
         true => Opened::only_looking(),
         false => Opened::default(),

@@ -37,7 +37,7 @@ mod packs;
 mod replaced;
 mod upload;
 
-pub use doubt::Doubt;
+pub use doubt::{Doubt, emptied};
 
 /// What is this small is in the record itself, in bytes: an object of its own would cost a request.
 const INLINE: u64 = 2048;

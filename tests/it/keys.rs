@@ -238,6 +238,10 @@ fn the_sheet_has_the_key_as_text_words_and_code() {
         assert!(found, "{number} {word}: {sheet}");
     }
     let plain = stdout(&machine.place.run(&["remote", "key", "show", "far"], 0));
+    let later = (crate::support::now() + chrono::TimeDelta::hours(3)).to_rfc3339();
+    let mut bdr = machine.place.bdr(&["remote", "key", "show", "far"]);
+    let later = stdout(&bdr.env("BDR_TEST_NOW", later).output().unwrap());
+    assert!(later.contains("made 3 h ago"), "{later}");
     assert!(
         !plain.contains("AGE-SECRET") && plain.contains("far.key"),
         "{plain}"
@@ -622,6 +626,33 @@ fn a_passphrase_can_be_added_changed_and_removed_later() {
     with_passphrase(&bare, "a third one, of words", &list, 0);
 }
 
+/// Whoever opens only what is older hears that there may be more, by the exit code too.
+#[track_caller]
+fn check_older(machine: &Machine, old: &str) {
+    let bare = Place::with_repository();
+    let clone = ["clone", &machine.url, "--identity", old];
+    let planned = stdout(&bare.run(&[&clone[..], &["--dry-run"]].concat(), 3));
+    assert!(planned.contains("newer backups"), "{planned}");
+    let cloned = stdout(&bare.run(&clone, 3));
+    assert!(cloned.contains("newer backups"), "{cloned}");
+    let pulled = bare.run(&["pull", &machine.url, "--identity", old, "--json"], 3);
+    let pulled = stdout(&pulled);
+    assert!(
+        pulled.contains(r#""problems":[{"name":"pushes/"#),
+        "{pulled}"
+    );
+    let pulled = stdout(&bare.run(&["pull", &machine.url, "--identity", old], 3));
+    assert!(pulled.contains("of what could be read"), "{pulled}");
+    // What is in the clone is what was asked for, and so is a backup that is named.
+    let out = bare.path("cloned").display().to_string();
+    bare.run(&["restore", "latest", "--target", &out], 0);
+    let named = bare.json(&["list"])["snapshots"][0]["id"].take();
+    let out = bare.path("named").display().to_string();
+    let named = named.as_str().unwrap();
+    let from = ["--from", &machine.url, "--identity", old, "--target", &out];
+    bare.run(&[&["restore", named][..], &from].concat(), 0);
+}
+
 /// After a change of keys a new key alone opens everything, the old one what was pushed before; at any
 /// number of pushes before and after.
 #[test]
@@ -673,8 +704,10 @@ fn a_new_key_alone_opens_everything() {
             "--identity",
             &old,
         ];
-        bare.run(&args, 0);
+        let said = stdout(&bare.run(&args, 3));
+        assert!(said.contains("there may be a newer one"), "{said}");
         assert_same(&then, &picture(&bare.path("out/tree")), "the old key");
+        check_older(&machine, &old);
         // And without bdr.
         if has("python3", "--version", "a new key with recover.py") {
             let mut python = Command::new("python3");

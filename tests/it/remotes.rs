@@ -40,6 +40,23 @@ fn a_destination_is_added_tried_shown_renamed_and_removed() {
     let words = stdout(&place.run(&["remote", "show", "disk"], 0));
     assert!(words.contains("create-only (tried"), "{words}");
 
+    // What was done is in the past.
+    for (later, args, past) in [
+        (3, vec!["remote", "show", "disk"], "3 h ago: 1 snapshot"),
+        (
+            3,
+            vec!["remote", "show", "disk"],
+            "create-only (tried 3 h ago)",
+        ),
+        (72, vec!["remote", "list"], "pushed 3 days ago"),
+        (3, vec!["remote", "list"], "pushed 3 h ago"),
+    ] {
+        let later = (crate::support::now() + chrono::TimeDelta::hours(later)).to_rfc3339();
+        let mut bdr = place.bdr(&args);
+        let words = stdout(&bdr.env("BDR_TEST_NOW", later).output().unwrap());
+        assert!(words.contains(past), "{args:?}: {words}");
+    }
+
     let status = place.json(&["status"]);
     assert_eq!(status["remotes"][0]["level"], "create-only");
 
@@ -70,6 +87,8 @@ fn a_destination_that_does_not_work_is_not_added() {
     for (args, code, word) in [
         (vec!["disk", &inside], 1, "hint:"),
         (vec!["disk", "ftp://host/x"], 2, "bdr remote services"),
+        (vec!["disk", ""], 2, "bdr remote services"),
+        (vec!["disk", "x://host/y"], 2, "bdr remote services"),
         (vec!["disk", "sftp://me:hunter2@host/x"], 2, "BDR_REMOTE_"),
         (vec!["Disk", "file:///x"], 2, "small letters"),
         (vec!["disk", "s3://b?colour=red"], 2, "region"),
@@ -438,5 +457,184 @@ fn what_could_not_be_typed_again_or_be_secret_is_no_key() {
     assert!(
         said.contains(&format!("chmod 600 {}", key.display())),
         "{said}"
+    );
+}
+
+/// What is pushed to a directory is never part of what is backed up, however a source is added.
+#[test]
+fn a_source_leaves_out_where_backups_are_pushed_to() {
+    let place = place();
+    let home = place.path("home");
+    for dir in ["disk", "deep/d[1]s*k", "notes"] {
+        std::fs::create_dir_all(home.join(dir)).unwrap();
+        std::fs::write(home.join(dir).join("file"), "x").unwrap();
+    }
+    let deep = home.join("deep/d[1]s*k");
+    place.run(
+        &["remote", "add", "disk", home.join("disk").to_str().unwrap()],
+        0,
+    );
+    place.run(&["remote", "add", "deep", deep.to_str().unwrap()], 0);
+    place.run(&["push"], 0);
+    // Nothing advises to back it up.
+    let mut status = place.bdr(&["status"]);
+    let words = stdout(&status.env("HOME", &home).output().unwrap());
+    assert!(
+        words.contains("~/notes") && !words.contains("~/disk"),
+        "{words}"
+    );
+    for below in ["disk", "disk/bdr1"] {
+        let refused = place.run(&["add", home.join(below).to_str().unwrap()], 2);
+        assert!(stderr(&refused).contains("`disk`"), "{}", stderr(&refused));
+    }
+    let added = stdout(&place.run(&["add", home.to_str().unwrap(), "--as", "all"], 0));
+    assert!(added.contains("leaves out /disk"), "{added}");
+    place.run(&["backup"], 0);
+    let listed = stdout(&place.run(&["ls", "latest"], 0));
+    assert!(listed.contains("all/notes/file"), "{listed}");
+    assert!(!listed.contains("bdr1"), "{listed}");
+    place.run(&["push"], 0);
+}
+
+/// A bare machine hears from nobody else what a backup had not read.
+#[test]
+fn a_restore_says_what_its_backup_could_not_read() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir shut ../disk; echo x > shut/in; echo y > open; chmod 000 shut");
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--source", &source], 3);
+    let disk = place.path("disk");
+    let disk = disk.to_str().unwrap();
+    place.run_as_user(&["remote", "add", "disk", disk], 0);
+    place.run_as_user(&["push"], 0);
+    let into = place.path("back");
+    let into = into.to_str().unwrap();
+    let from = ["restore", "latest", "--from", disk, "--target", into];
+    let preview = place.run_as_user(&[&from[..], &["--dry-run"]].concat(), 0);
+    assert!(preview.contains("not whole in this backup"), "{preview}");
+    let done = place.run_as_user(&from, 0);
+    assert!(
+        done.contains("not whole in this backup") && done.contains("shut"),
+        "{done}"
+    );
+    let one = place.run_as_user(
+        &[
+            "restore",
+            "latest",
+            "tree/open",
+            "--from",
+            disk,
+            "--dry-run",
+        ],
+        0,
+    );
+    assert!(!one.contains("not whole"), "{one}");
+    let data = place.run_as_user(&[&from[..], &["--dry-run", "--json"]].concat(), 0);
+    assert!(data.contains(r#""absent":[{"#), "{data}");
+    place.sh_as_user("chmod 700 shut");
+}
+
+/// Where the disk is that was there when the destination was added, is known before the first push too: nothing is
+/// written below the place where it is usually mounted.
+#[test]
+fn a_disk_that_is_away_is_not_filled_below_its_place() {
+    for (options, pushed) in [(&[][..], false), (&[], true), (&["--passphrase"], true)] {
+        let place = place();
+        let disk = place.path("disk");
+        let words = place.path("words");
+        std::fs::write(&words, "four horses stapled a battery").unwrap();
+        let (url, words) = (disk.to_str().unwrap(), words.to_str().unwrap());
+        let mut add = vec!["remote", "add", "first", url];
+        if !options.is_empty() {
+            add.extend(options);
+            add.extend(["--passphrase-file", words]);
+        }
+        place.run(&add, 0);
+        place.run(&["remote", "rename", "first", "disk"], 0);
+        if pushed {
+            place.run(&["push", "disk"], 0);
+        }
+        std::fs::rename(&disk, place.path("away")).unwrap();
+        std::fs::create_dir(&disk).unwrap();
+        place.write("new", b"new");
+        place.run(&["backup"], 0);
+        for _ in 0..2 {
+            let refused = stderr(&place.run(&["push", "disk"], 1));
+            assert!(refused.contains("not mounted"), "{refused}");
+            assert!(
+                std::fs::read_dir(&disk).unwrap().next().is_none(),
+                "{options:?}"
+            );
+        }
+        std::fs::remove_dir(&disk).unwrap();
+        std::fs::rename(place.path("away"), &disk).unwrap();
+        place.run(&["push", "disk"], 0);
+        // On purpose.
+        std::fs::remove_dir_all(&disk).unwrap();
+        std::fs::create_dir(&disk).unwrap();
+        place.run(&["push", "disk", "--check"], 0);
+        place.run(&["verify", "--remote", "disk"], 0);
+    }
+}
+
+/// A server that answers everything with one status, until the test ends.
+fn answering(status: &'static str) -> std::net::SocketAddr {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut buffer = [0; 65536];
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                while let Ok(1..) = stream.read(&mut buffer) {
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Where credentials are missing or wrong, what to set is named as it can be typed.
+#[test]
+fn credentials_that_are_missing_or_wrong_are_named() {
+    let place = place();
+    let url = format!("webdav://me@{}/x", answering("401 Unauthorized"));
+    let add = ["remote", "add", "nas-2", &url];
+    let said = stderr(&place.run(&add, 1));
+    assert!(said.contains("set BDR_REMOTE_NAS_2_PASSWORD"), "{said}");
+    let wrong = |args: &[&str], name: &str| {
+        let mut bdr = place.bdr(args);
+        stderr(&bdr.env(name, "hunter2").output().unwrap())
+    };
+    let said = wrong(&add, "BDR_REMOTE_NAS_2_PASSWORD");
+    assert!(
+        said.contains("value of BDR_REMOTE_NAS_2_PASSWORD"),
+        "{said}"
+    );
+    place.run(&["remote", "add", "nas-2", &url, "--no-test"], 0);
+    let named = "set BDR_REMOTE_NAS_2_PASSWORD";
+    for args in [
+        &["push"][..],
+        &["remote", "test", "nas-2"],
+        &["list", "--from", "nas-2"],
+        &["clone", "nas-2", "--repository", "other"],
+    ] {
+        let said = stderr(&place.run(args, 1));
+        assert!(said.contains(named), "{args:?}: {said}");
+    }
+    let said = stderr(&place.run(&["list", "--from", &url.replace("/x", "/y")], 1));
+    assert!(said.contains("set BDR_REMOTE_PASSWORD"), "{said}");
+    // Variables have the name of the destination, and nobody else renames them.
+    let mut bdr = place.bdr(&["remote", "rename", "nas-2", "far"]);
+    let renamed = bdr.env("BDR_REMOTE_NAS_2_PASSWORD", "hunter2");
+    let renamed = stdout(&renamed.output().unwrap());
+    assert!(
+        renamed.contains("BDR_REMOTE_NAS_2_PASSWORD, too: BDR_REMOTE_FAR_PASSWORD"),
+        "{renamed}"
     );
 }

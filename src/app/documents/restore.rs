@@ -25,6 +25,8 @@ pub(crate) struct RestoreDocument {
     secrets: Vec<SecretDocument>,
     problems: Vec<Note>,
     unseen: Vec<Note>,
+    /// What the snapshot does not have whole of what was asked for: it could not be read then.
+    absent: Vec<Note>,
     dry_run: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<RestoreResult>,
@@ -137,6 +139,7 @@ impl RestoreDocument {
             secrets: plan.secrets.iter().map(SecretDocument::new).collect(),
             problems: notes(&plan.problems),
             unseen: notes(&plan.unseen),
+            absent: notes(&plan.absent),
             dry_run,
             result: None,
         }

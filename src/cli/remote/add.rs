@@ -18,6 +18,7 @@ use crate::app::documents::RemoteAddDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::identities::KeyArgs;
+use crate::app::levels;
 use crate::app::remotes::{Far, check_alone, check_apart, is_on_the_same_disk, located};
 use crate::app::secrets::{self, IdentityNote, Note};
 use crate::ui::prompt;
@@ -161,6 +162,9 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
     let changed = entered(&text(cx)?, &remote)?;
     check_text(cx, &changed)?;
     write(cx, &changed)?;
+    if !args.no_test {
+        levels::note_reached(cx, &remote)?;
+    }
     tell(cx, &remote, kept, key, args)
 }
 
@@ -173,8 +177,10 @@ fn try_place(cx: &Context, remote: &Remote, args: &AddArgs) -> Result<(), Failur
     if !args.no_test {
         // It has no name yet.
         let failed = |error| bdr::remote::failed(&remote.url, "reach", &error);
-        store.prepare().map_err(failed)?;
-        level::reach(&*store, &remote.url)?;
+        let prepared = store.prepare().map_err(failed);
+        prepared
+            .and_then(|()| level::reach(&*store, &remote.url))
+            .map_err(|error| credentials::advised(cx, remote, error.into()))?;
     }
     Ok(())
 }

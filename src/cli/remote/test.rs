@@ -5,6 +5,7 @@ use bdr::remote::level::{self, Attempt, Level, Probed};
 use clap::Args;
 
 use crate::app::context::Context;
+use crate::app::credentials;
 use crate::app::documents::RemoteTestDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
@@ -48,7 +49,8 @@ pub(super) fn test(cx: &Context, args: &TestArgs) -> Result<u8, Failure> {
         remote: remote.clone(),
     };
     let store = far.store(cx)?;
-    let probed = level::probe(&*store, &args.name)?;
+    let probed = level::probe(&*store, &args.name)
+        .map_err(|error| credentials::advised(cx, remote, error.into()))?;
     levels::note(cx, remote, &probed)?;
     let code = match probed.level {
         Level::Neither => exit::DAMAGED,

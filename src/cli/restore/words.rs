@@ -7,7 +7,7 @@ use bdr::model::manifest::Kind;
 use bdr::recover::restore::{Action, Kept, RestorePlan, RestoreReport, SecretStep, Step};
 use bdr::recover::unseal::NOTHING;
 use bdr::repo::Repository;
-use bdr::repo::snapshot::Snapshot;
+use bdr::repo::snapshot::{PathNote, Snapshot};
 
 use crate::app::context::Context;
 use crate::app::documents::action_word;
@@ -74,6 +74,7 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         let path = cx.shown(note.path.as_path());
         text.push_str(&format!("  partial  {path}   {}\n", note.reason));
     }
+    text.push_str(&absent(cx, &plan.absent));
     text.push_str(&kept(cx, &plan.kept));
     for note in &plan.skipped {
         text.push_str(&format!(
@@ -160,7 +161,30 @@ fn line(cx: &Context, step: &Step, joined: &Line) -> String {
     format!("{:<8} {what}", action_word(step.action))
 }
 
-/// The typed command, without `--dry-run`.
+/// Says that the newest backup that can be read may not be the newest.
+pub(super) fn newer(name: &str) -> String {
+    let name = bdr::base::path::show(name.as_ref());
+    format!("  there may be a newer one (exit 3): {name} cannot be read\n")
+}
+
+/// Returns what a partial backup lacks of what is restored: nobody else would say it on a machine that
+/// did not make it.
+pub(super) fn absent(cx: &Context, notes: &[PathNote]) -> String {
+    const MOST: usize = 10;
+    if notes.is_empty() {
+        return String::new();
+    }
+    let mut text = "  not whole in this backup, because they could not be read then:\n".to_owned();
+    for note in notes.iter().take(MOST) {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("    {path}   {}\n", note.reason));
+    }
+    if notes.len() > MOST {
+        text.push_str(&format!("    and {} more\n", notes.len() - MOST));
+    }
+    text
+}
+
 /// Returns the command that does what a preview showed. A time like `1 hour ago` is replaced by the
 /// snapshot `id`, because it means another one later.
 pub(super) fn same_without_dry_run(cx: &Context, id: &str, at: bool) -> String {

@@ -374,10 +374,13 @@ impl fmt::Display for Location {
 /// Returns the directory if the text is the path of one, with `/` between its parts.
 fn as_directory(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
-    let is_drive = bytes.len() > 2
+    // Elsewhere such a directory would be made at the top of the file system.
+    let is_drive = cfg!(windows)
+        && bytes.len() > 2
         && bytes[0].is_ascii_alphabetic()
         && bytes[1] == b':'
-        && matches!(bytes[2], b'/' | b'\\');
+        && matches!(bytes[2], b'/' | b'\\')
+        && !bytes[2..].starts_with(b"//");
     if is_drive {
         return Some(format!("/{}", text.replace('\\', "/")));
     }
@@ -575,7 +578,6 @@ mod tests {
             ("file:///mnt/a%20b/", "file:///mnt/a%20b"),
             ("file://localhost/mnt", "file:///mnt"),
             ("/mnt/ä", "file:///mnt/%C3%A4"),
-            ("D:\\backups\\x", "file:///D:/backups/x"),
             ("s3:s3.amazonaws.com/b/p", "s3://b/p"),
             (
                 "s3:http://localhost:9000/b/p",
@@ -590,6 +592,13 @@ mod tests {
             let again = Location::parse(shown).unwrap();
             assert_eq!(again, location, "{shown}");
         }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_drive_is_a_directory() {
+        let location = Location::parse("D:\\backups\\x").unwrap();
+        assert_eq!(location.to_string(), "file:///D:/backups/x");
     }
 
     #[test]
@@ -621,6 +630,11 @@ mod tests {
             ("https://host/x", "webdavs://"),
             ("ssh://host/x", "sftp://"),
             ("ftp://host", "bdr remote services"),
+            ("x://host", "bdr remote services"),
+            #[cfg(unix)]
+            ("D:\\backups\\x", "bdr remote services"),
+            #[cfg(unix)]
+            ("D:/backups/x", "bdr remote services"),
             ("s3://", "BUCKET"),
             ("s3://b/../x", "leads to"),
             ("s3://b?colour=red", "region"),

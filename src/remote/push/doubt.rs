@@ -67,6 +67,19 @@ impl Doubt {
     }
 }
 
+/// Nothing is left of what was written.
+pub fn emptied(place: &str) -> Error {
+    Error::Remote {
+        place: place.to_owned(),
+        action: "push to",
+        said: "nothing is left there of what was written: its disk is not mounted, or somebody emptied it".to_owned(),
+        trouble: Trouble::NoPlace.word(),
+        hint: Some(format!(
+            "mount it; if it is empty on purpose, everything is sent again by: bdr push {place} --check"
+        )),
+    }
+}
+
 impl Run<'_> {
     /// Returns true if the newest push that is known is there. It is looked for by its name as well:
     /// a listing may be behind.
@@ -94,16 +107,7 @@ impl Run<'_> {
         {
             return Ok(());
         }
-        let place = self.destination.place();
-        Err(Error::Remote {
-            place: place.to_owned(),
-            action: "push to",
-            said: "nothing is left there of what was pushed: its disk is not mounted, or somebody emptied it".to_owned(),
-            trouble: Trouble::NoPlace.word(),
-            hint: Some(format!(
-                "mount it; if it is empty on purpose, everything is sent again by: bdr push {place} --check"
-            )),
-        })
+        Err(emptied(self.destination.place()))
     }
 
     /// Compares with a listing, and reads the records: what is not there any more has to be sent

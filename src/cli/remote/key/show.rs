@@ -16,7 +16,7 @@ use crate::app::exit;
 use crate::app::levels;
 use crate::app::secrets::{self, Note, Place, Secret};
 use crate::ui::qr::Ink;
-use crate::ui::when::age;
+use crate::ui::when::ago;
 
 /// Show who can read a destination, and where the secret keys are
 ///
@@ -328,11 +328,11 @@ fn says(cx: &Context, one: &RemoteRecipientDocument) -> String {
         false => format!("secret key: in {}", places.join(", and at ")),
     };
     if let Some(made) = one.made {
-        text.push_str(&format!("; made {}", age(made, cx.now)));
+        text.push_str(&format!("; made {}", ago(cx.now, made)));
     }
     match (one.stored, one.shown) {
-        (Some(at), _) => text.push_str(&format!("; you stored it elsewhere ({})", age(at, cx.now))),
-        (None, Some(at)) => text.push_str(&format!("; shown {}", age(at, cx.now))),
+        (Some(at), _) => text.push_str(&format!("; you stored it elsewhere ({})", ago(cx.now, at))),
+        (None, Some(at)) => text.push_str(&format!("; shown {}", ago(cx.now, at))),
         (None, None) => {}
     }
     text
