@@ -247,6 +247,25 @@ fn may_purge(cx: &Context) -> Result<bool, Failure> {
     Ok(may)
 }
 
+/// Says what was not looked at, or not removed.
+fn unseen(report: &rescan::RescanReport) -> String {
+    let mut text = String::new();
+    if report.skipped > 0 {
+        text.push_str(&format!(
+            "{} could not be checked (exit 3).\n",
+            plural(report.skipped, "content")
+        ));
+    }
+    if report.unfinished > 0 {
+        text.push_str(&format!(
+            "{} a call that was cut may have left in the repository, with anything in it, {} less than ten minutes old: run this again then (exit 3).\n",
+            plural(report.unfinished, "file"),
+            if report.unfinished == 1 { "is" } else { "are" }
+        ));
+    }
+    text
+}
+
 fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     if purge && !yes && !may_purge(cx)? {
@@ -317,19 +336,7 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
             }
         ));
     }
-    if report.skipped > 0 {
-        text.push_str(&format!(
-            "{} could not be checked (exit 3).\n",
-            plural(report.skipped, "content")
-        ));
-    }
-    if report.unfinished > 0 {
-        text.push_str(&format!(
-            "{} a call that was cut may have left in the repository, with anything in it, {} less than ten minutes old: run this again then (exit 3).\n",
-            plural(report.unfinished, "file"),
-            if report.unfinished == 1 { "is" } else { "are" }
-        ));
-    }
+    text.push_str(&unseen(&report));
     cx.ui.data(&text)?;
     Ok(code)
 }
