@@ -15,6 +15,7 @@ pub use why::{Why, is_text, masked, why};
 mod check;
 mod class;
 mod database;
+mod exports;
 mod grams;
 mod inside;
 mod known;
@@ -201,7 +202,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 9;
+pub const DETECTORS: u32 = 10;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {
@@ -432,6 +433,7 @@ fn examine_text(
 ) -> Examined {
     let mut findings = scan_mapped(name, bytes, rules.profile, map);
     structure::secrets(name, bytes, &mut findings);
+    exports::secrets(name, bytes, rules.profile == Profile::Strict, &mut findings);
     let documents = rules.profile != Profile::Off && class::is_health_document(bytes);
     if documents {
         findings.push(Finding {

@@ -35,6 +35,39 @@ fn trimmed(text: &[u8]) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }
 
+/// Files in which a program notes the versions and checksums of what it uses, in small letters. Any
+/// package may be called `oauth2` or `api-key`; what is certain by its form counts all the same.
+const LOCKS: [&[u8]; 28] = [
+    b".secrets.baseline",
+    b".terraform.lock.hcl",
+    b"bun.lock",
+    b"cargo.lock",
+    b"cartfile.resolved",
+    b"chart.lock",
+    b"composer.lock",
+    b"deno.lock",
+    b"flake.lock",
+    b"gemfile.lock",
+    b"go.mod",
+    b"go.sum",
+    b"gradle.lockfile",
+    b"manifest.lock",
+    b"mix.lock",
+    b"npm-shrinkwrap.json",
+    b"package-lock.json",
+    b"package.resolved",
+    b"packages.lock.json",
+    b"pdm.lock",
+    b"pipfile.lock",
+    b"pnpm-lock.yaml",
+    b"podfile.lock",
+    b"poetry.lock",
+    b"pubspec.lock",
+    b"uv.lock",
+    b"verification-metadata.xml",
+    b"yarn.lock",
+];
+
 /// Drops what is known for what it is by the file, and what is published.
 pub(super) fn without_known(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
     if found.is_empty() {
@@ -52,8 +85,10 @@ pub(super) fn without_known(name: &[u8], text: &[u8], found: &mut Vec<Finding>) 
     let has = |what: &[u8]| memchr::memmem::find(&name, what).is_some();
     let vectors = has(b"test-vector") || has(b"test_vector") || has(b"testvector");
     let is_manifest = name.starts_with(b"cargo.toml");
+    let is_lock = LOCKS.contains(&&name[..]);
     found.retain(|finding| {
-        let by_file = is_by_name(finding) && (vectors || is_manifest && is_listed(text, finding));
+        let by_file =
+            is_by_name(finding) && (vectors || is_lock || is_manifest && is_listed(text, finding));
         let value = &text[finding.range.clone()];
         !by_file && !super::values::says_example(value) && !is_published(value)
     });

@@ -22,6 +22,162 @@ pub(super) fn is_notation(value: &[u8]) -> bool {
         || is_zeros(value)
         || is_kind_of_content(value)
         || is_method(value)
+        || is_pseudo_version(value)
+        || is_path_of_file(value)
+        || is_struct_tag(value)
+        || is_type(value)
+        || is_member_of_list(value)
+        || is_namespace(value)
+        || is_package(value)
+        || is_for_a_cluster(value)
+        || value.starts_with(b"data-") && value.ends_with(b"=")
+}
+
+/// `1.2-py3-none-any.whl`: the version of a package in the name of its file.
+fn is_package(value: &[u8]) -> bool {
+    const ENDS: [&[u8]; 8] = [
+        b".whl", b".tar.gz", b".tgz", b".jar", b".gem", b".crate", b".nupkg", b".deb",
+    ];
+    let is_in = |b: &u8| b.is_ascii_alphanumeric() || b"._-+".contains(b);
+    value.first().is_some_and(u8::is_ascii_digit)
+        && value.iter().all(is_in)
+        && ENDS.iter().any(|end| value.ends_with(end))
+}
+
+/// What only a cluster can open: a value of a `SealedSecret`, which is made to be published.
+fn is_for_a_cluster(value: &[u8]) -> bool {
+    let is_in = |b: &u8| b.is_ascii_alphanumeric() || b"+/=".contains(b);
+    value.len() >= 600 && value.starts_with(b"Ag") && value.iter().all(is_in)
+}
+
+/// `v0.0.0-20190604053449-0f29369cfe45`: a version of a module of Go, which has the time and the
+/// beginning of a commit; every `go.sum` is full of them.
+fn is_pseudo_version(value: &[u8]) -> bool {
+    let value = value.strip_prefix(b"v").unwrap_or(value);
+    let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    let commit = value.windows(28).position(|w| {
+        matches!(w[0], b'-' | b'.')
+            && w[1..15].iter().all(u8::is_ascii_digit)
+            && (w[1..3] == *b"20" || w[1..3] == *b"19")
+            && w[15] == b'-'
+            && w[16..].iter().all(is_hex)
+    });
+    let is_version = |b: &u8| b.is_ascii_alphanumeric() || b".-".contains(b);
+    commit.is_some_and(|at| {
+        value[0].is_ascii_digit()
+            && value[..at].iter().all(is_version)
+            && value
+                .get(at + 28)
+                .is_none_or(|b| !b.is_ascii_alphanumeric())
+    })
+}
+
+/// `secretsmanager/2017-10-17/service-2.json`: a path, as lists of installed files have it.
+fn is_path_of_file(value: &[u8]) -> bool {
+    let value = match memchr::memmem::find(value, b",sha256=") {
+        Some(at) => &value[..at],
+        None => value,
+    };
+    let is_in_path = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
+    value.contains(&b'/') && value.iter().all(is_in_path) && is_file(value)
+}
+
+/// `json:"password,omitempty" yaml:"password"`: what a field of Go is called elsewhere.
+fn is_struct_tag(value: &[u8]) -> bool {
+    const KEYS: [&[u8]; 20] = [
+        b"json",
+        b"yaml",
+        b"xml",
+        b"toml",
+        b"bson",
+        b"form",
+        b"db",
+        b"gorm",
+        b"validate",
+        b"env",
+        b"mapstructure",
+        b"protobuf",
+        b"hcl",
+        b"url",
+        b"header",
+        b"query",
+        b"binding",
+        b"csv",
+        b"ini",
+        b"schema",
+    ];
+    let is_in = |b: &u8| b.is_ascii_alphanumeric() || b"_-.,:=;<>/ ".contains(b);
+    let mut rest = value;
+    loop {
+        let Some(colon) = rest.iter().position(|b| *b == b':') else {
+            return false;
+        };
+        if !KEYS.contains(&&rest[..colon]) || rest.get(colon + 1) != Some(&b'"') {
+            return false;
+        }
+        let inner = &rest[colon + 2..];
+        let Some(end) = inner.iter().position(|b| *b == b'"') else {
+            return false;
+        };
+        if !inner[..end].iter().all(is_in) {
+            return false;
+        }
+        rest = inner[end + 1..].trim_ascii_start();
+        if rest.is_empty() {
+            return true;
+        }
+    }
+}
+
+/// `list[V1LocalObjectReference]`, `dict(str, V1Secret)`: a type that is written in quotes.
+fn is_type(value: &[u8]) -> bool {
+    const OUTER: [&[u8]; 14] = [
+        b"list",
+        b"dict",
+        b"set",
+        b"tuple",
+        b"List",
+        b"Dict",
+        b"Set",
+        b"Map",
+        b"map",
+        b"Optional",
+        b"Array",
+        b"array",
+        b"Sequence",
+        b"Promise",
+    ];
+    let Some(open) = value.iter().position(|b| matches!(b, b'[' | b'(' | b'<')) else {
+        return false;
+    };
+    let is_in = |b: &u8| b.is_ascii_alphanumeric() || b"_., []()<>".contains(b);
+    OUTER.contains(&&value[..open])
+        && value.len() > open + 2
+        && matches!(value[value.len() - 1], b']' | b')' | b'>')
+        && value[open..].iter().all(is_in)
+}
+
+/// `StackEvents[].ClientRequestToken`: where something is in an answer.
+fn is_member_of_list(value: &[u8]) -> bool {
+    let is_in = |b: &u8| b.is_ascii_alphabetic() || b"[]._*".contains(b);
+    memchr::memmem::find(value, b"[].").is_some() && value.iter().all(is_in)
+}
+
+/// `Microsoft.Azure.SiteRecovery.V2015_11_10.AffectedObjectType`, `#Microsoft.Media.TokenKey`
+pub(super) fn is_namespace(value: &[u8]) -> bool {
+    let (value, least) = match value.strip_prefix(b"#") {
+        Some(rest) => (rest, 3),
+        None => (value, 4),
+    };
+    let parts: Vec<&[u8]> = value.split(|b| *b == b'.').collect();
+    let is_name = |part: &&[u8]| {
+        part.first().is_some_and(u8::is_ascii_uppercase)
+            && part.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+    };
+    let is_word = |part: &&&[u8]| part.len() >= 4 && super::values::is_wordy(part);
+    parts.len() >= least
+        && parts.iter().all(is_name)
+        && parts.iter().filter(is_word).count() + 1 >= least
 }
 
 /// `application/vnd.apple.pkpass`
@@ -280,7 +436,7 @@ pub(super) fn is_words_and_numbers(value: &[u8]) -> bool {
 }
 
 /// `fs.s3.enableServerSideEncryption`, `www.python.org:080`
-fn is_dotted_name(value: &[u8]) -> bool {
+pub(super) fn is_dotted_name(value: &[u8]) -> bool {
     let is_port = |b: &u8| b.is_ascii_digit();
     let value = match memchr::memrchr(b':', value) {
         Some(at) if value[at + 1..].iter().all(is_port) => &value[..at],

@@ -1,6 +1,10 @@
 //! Finds secrets that only the structure of a configuration file reveals: a value in
 //! `mcpServers.*.env`, a Kubernetes secret.
 
+use std::sync::OnceLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::values::{Look, is_placeholder, look};
 use super::words::{Strength, strength};
 use super::{Finding, Group};
@@ -147,8 +151,34 @@ fn is_worth_reading(format: Format, text: &[u8]) -> bool {
         })
     };
     let is_kubernetes = || format == Format::Yaml && (has(b"Secret") || has(b"secret"));
-    let is_worth = format == Format::Env || WORDS.into_iter().any(has) || is_kubernetes();
+    let is_worth = format == Format::Env
+        || WORDS.into_iter().any(has)
+        || is_kubernetes()
+        || has(b"value") && names_secret(text);
     is_worth && text.len() <= 8 << 20
+}
+
+/// Returns true if a text has the name of a secret in quotes or behind a colon, as a list of names and
+/// values has it.
+fn names_secret(text: &[u8]) -> bool {
+    static FIND: OnceLock<Option<AhoCorasick>> = OnceLock::new();
+    const WORDS: [&str; 10] = [
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "api-key",
+        "api_key",
+        "apikey",
+        "accesskey",
+        "authorization",
+        "cookie",
+    ];
+    let find = FIND.get_or_init(|| {
+        let builder = &mut AhoCorasick::builder();
+        builder.ascii_case_insensitive(true).build(WORDS).ok()
+    });
+    find.as_ref().is_some_and(|find| find.is_match(text))
 }
 
 /// A configuration file, with facts about the whole.
@@ -210,6 +240,7 @@ impl<'t> Document<'t> {
                 let name = named("name").or_else(|| named("Name"));
                 is_in_environment(strength(name.unwrap_or_default()), value)
             }
+            _ if is_in_named_list(&keys) => self.is_named(&keys, near, value),
             _ if parent == "headers" => is_header(last, strong, value),
             _ if keys.contains(&"auths") => matches!(last, "auth" | "identitytoken" | "password"),
             _ if keys.contains(&"args") => self.is_argument(at, value),
@@ -222,6 +253,29 @@ impl<'t> Document<'t> {
         };
         // It takes longest, and nearly nothing comes here.
         is_one && !is_placeholder(value)
+    }
+
+    /// Requests of Postman, Insomnia and HAR: the name is in the member beside.
+    fn is_named(&self, keys: &[&str], near: &[Leaf], value: &[u8]) -> bool {
+        let names = ["name", "Name", "key", "Key"];
+        let mut names = names
+            .iter()
+            .filter_map(|name| sibling(keys, name, self.text, near));
+        let Some(name) = names.next() else {
+            return false;
+        };
+        // `Bearer …`
+        let value = value.rsplit(|b| *b == b' ').next().unwrap_or_default();
+        let is_made = || value.len() >= 16 && matches!(look(value), Look::Random | Look::Hex);
+        let of = keys.len().checked_sub(3).map_or("", |at| keys[at]);
+        let lower = name.to_ascii_lowercase();
+        let is_header = || HEADERS.iter().any(|header| header.as_bytes() == lower);
+        match strength(name) {
+            Strength::Password => value.len() >= 6 && (looks_chosen(value) || is_made()),
+            Strength::Token => is_made(),
+            _ if of == "cookies" => is_made(),
+            _ => is_header() && value.len() >= 8 && (looks_made(value) || is_made()),
+        }
     }
 
     /// `--api-key`, then the value.
@@ -245,6 +299,21 @@ fn is_in_list(keys: &[&str]) -> bool {
     )
 }
 
+/// `[{"key": "token", "value": …}]`
+fn is_in_named_list(keys: &[&str]) -> bool {
+    matches!(
+        keys,
+        [.., number, "value" | "Value"] if number.bytes().all(|b| b.is_ascii_digit())
+    )
+}
+
+/// Returns true for a password that somebody chose: not a word, and no label.
+fn looks_chosen(value: &[u8]) -> bool {
+    let has = |is: fn(&u8) -> bool| value.iter().any(is);
+    let odd = |b: &u8| b"!@#$%^&*+=?|;,~".contains(b);
+    has(u8::is_ascii_alphabetic) && (has(u8::is_ascii_digit) || has(odd))
+}
+
 fn is_in_environment(strong: Strength, value: &[u8]) -> bool {
     strong >= Strength::Token && value.len() >= 4
         || strong != Strength::Benign && value.len() >= 20 && matches!(look(value), Look::Random)
@@ -258,6 +327,12 @@ fn is_header(name: &str, strong: Strength, value: &[u8]) -> bool {
 
 /// JSON files whose names do not say so.
 fn named_json(name: &[u8]) -> Option<Format> {
-    let ends = [&b".tfstate"[..], b".tfstate.backup", b".jwk", b".jwks"];
+    let ends = [
+        &b".tfstate"[..],
+        b".tfstate.backup",
+        b".jwk",
+        b".jwks",
+        b".har",
+    ];
     (name == b".dockercfg" || ends.iter().any(|end| name.ends_with(end))).then_some(Format::Json)
 }

@@ -448,8 +448,9 @@ pub(super) fn is_encoded_host(value: &[u8]) -> bool {
 /// Returns true for the name of a digest or of a public key: `SSECustomerKeyMD5`, `PublicKeyToken` of
 /// .NET. That of a password stays one.
 pub(super) fn is_name_of_digest(name: &[u8]) -> bool {
-    const ENDS: [&str; 7] = [
+    const ENDS: [&str; 8] = [
         "md5",
+        "hashedsecret",
         "sha1",
         "sha256",
         "sha512",

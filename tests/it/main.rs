@@ -38,6 +38,7 @@ mod documents;
 mod doubted;
 mod durable;
 #[cfg(target_os = "linux")]
+mod exports;
 mod field;
 mod forged;
 mod format;

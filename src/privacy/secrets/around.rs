@@ -210,9 +210,18 @@ pub(super) fn is_number_of_thing(text: &[u8], name: usize, value: &[u8]) -> bool
     dashes == [8, 13, 18, 23] && value.len() == 36 && text[..name].ends_with(b"/")
 }
 
-/// Returns true for the first argument of `define('NAME', 'value')`.
+/// Returns true for the first argument of `define('NAME', 'value')`, and for the name that Android's
+/// builds give a value: `buildConfigField "String", "API_KEY", "\"…\""`.
 pub(super) fn is_defined(text: &[u8], name: usize) -> bool {
-    let before = &text[name.saturating_sub(24)..name];
+    let before = &text[name.saturating_sub(40)..name];
+    let fields = [&b"buildConfigField"[..], b"resValue"];
+    if let Some(at) = fields.iter().find_map(|f| memchr::memmem::rfind(before, f)) {
+        let between = &before[at..];
+        let is_in = |b: &u8| b.is_ascii_alphabetic() || b" (\"',".contains(b);
+        return between.iter().all(is_in)
+            && memchr::memchr_iter(b',', between).count() == 1
+            && matches!(between.last(), Some(b'"' | b'\''));
+    }
     let Some(rest) = before
         .strip_suffix(b"'")
         .or_else(|| before.strip_suffix(b"\""))

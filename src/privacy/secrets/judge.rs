@@ -15,7 +15,8 @@ use super::value::{
 use super::{Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::notation::{
-    is_constant, is_file, is_label, is_named_token, is_notation, is_template, is_words_and_numbers,
+    is_constant, is_dotted_name, is_file, is_label, is_named_token, is_namespace, is_notation,
+    is_template, is_words_and_numbers,
 };
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{
@@ -53,6 +54,9 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
         || is_badge(text, name.start)
         || is_resource(text, name.start)
         || is_expansion(text, &(name.start..end))
+        || is_checksum(text, name.start)
+        // `PASSWORD_FILE=/run/secrets/pw OTHER=…`
+        || end - start == 2 && text[..start].ends_with(b"/")
     {
         return None;
     }
@@ -483,6 +487,8 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     if !matches!(kind, Look::Hex | Look::Random)
         || is_encoded_host(value)
         || is_notation(value)
+        || is_dotted_name(&text[whole.clone()])
+        || is_namespace(&text[whole.clone()])
         || is_shown(text, &(from..whole.end), strong, style)
         || strong != Strength::Password && is_label(value)
         || strong == Strength::Weak && is_file(value)
@@ -529,6 +535,8 @@ fn is_explained_otherwise(text: &[u8], name: &Range<usize>, value: &Range<usize>
         || is_name_of_digest(called)
         || says_name(called, raw)
         || is_assignment(raw)
+        // A variable of a class of PHP.
+        || text[..value.start].ends_with(b"::$")
 }
 
 /// Returns the whole value that contains random text; `None` if it was cut off.
