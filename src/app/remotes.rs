@@ -145,6 +145,11 @@ impl Far {
         }
     }
 
+    /// Returns it as a word of a command: an address may have characters of the shell.
+    pub(crate) fn word(&self) -> String {
+        shell_path(Path::new(self.shown()))
+    }
+
     /// Opens the store; nothing is asked of it yet.
     pub(crate) fn store(&self, cx: &Context) -> Result<Arc<dyn Store>, Failure> {
         let location = Location::parse(&self.remote.url)?;
@@ -177,8 +182,7 @@ impl Far {
         let Some(hint) = failure.hint().filter(|hint| hint.contains(" NAME")) else {
             return failure;
         };
-        let place = shell_path(Path::new(self.shown()));
-        let hint = hint.replace(" NAME", &format!(" {place}"));
+        let hint = hint.replace(" NAME", &format!(" {}", self.word()));
         failure.with_hint(hint)
     }
 
@@ -293,7 +297,7 @@ impl Far {
         }
         Err(Failure::usage(
             format!("no machine `{shown}` pushes to {}", self.shown()),
-            &format!("bdr machines {}", self.shown()),
+            &format!("bdr machines {}", self.word()),
         ))
     }
 

@@ -638,3 +638,81 @@ fn credentials_that_are_missing_or_wrong_are_named() {
         "{renamed}"
     );
 }
+
+/// Every error says something.
+#[cfg(feature = "remote-s3")]
+#[test]
+fn an_answer_that_says_nothing_is_an_error_that_does() {
+    let place = place();
+    let endpoint = answering("201 Created");
+    let url = format!("s3://bucket/x?endpoint=http://{endpoint}&region=us-east-1");
+    let mut bdr = place.bdr(&["list", "--from", &url]);
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    let said = stderr(&bdr.envs(keys.map(|key| (key, "x"))).output().unwrap());
+    assert!(said.contains("makes no sense"), "{said}");
+}
+
+/// A part of a repository is not called a foreign directory that should be emptied.
+#[test]
+fn after_an_interrupted_clone_it_is_said_how_to_go_on() {
+    let place = place();
+    let disk = place.path("disk");
+    let disk = disk.to_str().unwrap();
+    place.run(&["remote", "add", "disk", disk], 0);
+    place.run(&["push"], 0);
+    let bare = Place::with_repository();
+    let repository = bare.path("bdr/repository");
+    std::fs::create_dir_all(repository.join("packs")).unwrap();
+    let id = place.json(&["clone", disk, "--dry-run", "--repository", "none"])["repository"].take();
+    let marker = repository.join(bdr::remote::clone::MARKER);
+    std::fs::write(marker, id.as_str().unwrap()).unwrap();
+    for args in [&["list"][..], &["init", "--yes"]] {
+        let said = stderr(&bare.run(args, 10));
+        assert!(
+            said.contains("the same bdr clone again"),
+            "{args:?}: {said}"
+        );
+    }
+    bare.run(&["clone", disk], 0);
+    bare.run(&["list"], 0);
+    // Nor is a lost repository begun anew while there is one elsewhere.
+    std::fs::remove_dir_all(place.path("bdr/repository")).unwrap();
+    let said = stderr(&place.run(&["list"], 10));
+    assert!(said.contains("bdr clone disk"), "{said}");
+    place.run(&["clone", "disk"], 0);
+    place.run(&["list"], 0);
+}
+
+/// Who checks a place of another machine cannot send anything again.
+#[test]
+fn what_is_damaged_is_sent_again_by_the_machine_that_has_it() {
+    let place = place();
+    let disk = place.path("di$sk");
+    let url = disk.to_str().unwrap();
+    place.run(&["remote", "add", "disk", url], 0);
+    place.run(&["push"], 0);
+    let objects = walkdir::WalkDir::new(disk.join("bdr1"))
+        .into_iter()
+        .flatten();
+    let mut records = objects.filter(|entry| entry.path().parent().unwrap().ends_with("pushes"));
+    let bare = Place::with_repository();
+    let said = stderr(&bare.run(&["list", "--from", url, "--machine", "nobody"], 2));
+    assert!(said.contains("bdr machines 'file://"), "{said}");
+    let record = records.next().unwrap().into_path();
+    let mut bytes = std::fs::read(&record).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let _ = std::fs::remove_file(&record);
+    std::fs::write(&record, bytes).unwrap();
+    let own = stdout(&place.run(&["verify", "--remote", "disk"], 4));
+    assert!(own.contains("bdr push disk --check"), "{own}");
+    let other = stdout(&bare.run(&["verify", "--remote", url], 4));
+    assert!(
+        other.contains("on the machine that pushed it: bdr push NAME"),
+        "{other}"
+    );
+    assert!(
+        !other.contains("bdr push /") && !other.contains("bdr push file"),
+        "{other}"
+    );
+}

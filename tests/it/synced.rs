@@ -381,6 +381,49 @@ fn git_repositories_databases_and_what_is_excluded_are_left_alone() {
     assert_eq!(two.files(1)["drafts/d"], "d\n");
 }
 
+/// Who may run a file is part of it; what gives more than that stays.
+#[cfg(unix)]
+#[test]
+fn a_changed_mode_comes_like_a_changed_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let two = Two::with(&[("run.sh", "#!/bin/sh\n"), ("both", "b"), ("suid", "s")]);
+    let path = |at: usize, name: &str| two.machines[at].tree().join(name);
+    let set = |at: usize, name: &str, mode: u32| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path(at, name), mode).unwrap();
+    };
+    let mode = |at: usize, name: &str| path(at, name).metadata().unwrap().permissions().mode();
+    for at in 0..2 {
+        for name in ["run.sh", "both", "suid"] {
+            set(at, name, 0o644);
+        }
+        two.push(at);
+    }
+    two.turn(1, 0);
+    two.turn(0, 0);
+    set(0, "run.sh", 0o755);
+    set(0, "both", 0o600);
+    set(1, "both", 0o640);
+    set(0, "suid", 0o4644);
+    two.push(0);
+    let done = two.turn(1, 0);
+    assert_eq!(
+        actions(&done),
+        [("replace".to_owned(), "run.sh".to_owned())]
+    );
+    assert_eq!(mode(1, "run.sh") & 0o7777, 0o755);
+    assert_eq!(mode(1, "both") & 0o7777, 0o640);
+    assert_eq!(mode(1, "suid") & 0o7777, 0o644);
+    // And is not brought again, nor taken back. Where both changed it, the side that synced first decides.
+    let done = two.turn(0, 0);
+    assert_eq!(actions(&done), [("replace".to_owned(), "both".to_owned())]);
+    assert_eq!(mode(0, "both") & 0o7777, 0o640);
+    assert!(actions(&two.turn(1, 0)).is_empty());
+    assert_eq!(mode(0, "run.sh") & 0o7777, 0o755);
+    let undone = two.machines[1].run(&["undo", "--yes"], 0);
+    assert_eq!(mode(1, "run.sh") & 0o7777, 0o644, "{undone:?}");
+}
+
 /// A source can be one file, whose neighbours are in no source.
 #[test]
 fn a_source_that_is_a_file_is_brought_together_too() {

@@ -35,7 +35,8 @@ impl Context {
         let storage = self.storage(dir)?;
         self.check_place(dir, false)?;
         self.rescue(dir);
-        let repo = self.private(Repository::open(storage, &self.places.cache)?);
+        let repo = Repository::open(storage, &self.places.cache);
+        let repo = self.private(repo.map_err(|error| self.go_on(dir, error))?);
         if let Ok(mut opened) = self.opened.lock() {
             opened.push((repo.clone(), String::new()));
         }
@@ -212,7 +213,8 @@ impl Context {
         self.check_place(dir, anew)?;
         self.rescue(dir);
         self.launch_lifeboat(dir);
-        let repo = Repository::create(storage, &self.places.cache, self.now)?;
+        let repo = Repository::create(storage, &self.places.cache, self.now);
+        let repo = repo.map_err(|error| self.go_on(dir, error))?;
         // Again, because only now its file system is known.
         self.launch_lifeboat(dir);
         Ok(self.private(repo))
@@ -224,5 +226,23 @@ impl Context {
             // bdr works without one too.
             let _ = lifeboat.catch_up();
         }
+    }
+
+    /// Says how to go on where a clone was interrupted, of which a part is there, or where nothing is
+    /// left and something was pushed.
+    fn go_on(&self, dir: &Path, error: bdr::Error) -> Failure {
+        let begun = dir.join(bdr::remote::clone::MARKER).symlink_metadata();
+        let pushed = self.config.remotes.first().map(|remote| &*remote.name);
+        let hint = match (&error, begun, pushed) {
+            (bdr::Error::NotARepository { .. }, Ok(_), _) => Some(
+                "a clone into it was interrupted: the same bdr clone again goes on with it"
+                    .to_owned(),
+            ),
+            (bdr::Error::NoRepository { .. }, _, Some(name)) => Some(format!(
+                "to begin anew: bdr init; what was pushed is brought back by: bdr clone {name}"
+            )),
+            _ => None,
+        };
+        Failure::from(error).hinted(|_| hint)
     }
 }

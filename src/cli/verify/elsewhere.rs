@@ -70,10 +70,11 @@ pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Fa
         ),
     }
     if damaged {
-        text.push_str(&format!(
-            "To send again what is missing or damaged: bdr push {} --check\n",
-            far.shown()
-        ));
+        // Only the machine whose backups these are has what is lost, under the name that it knows.
+        text.push_str(&match &*far.remote.name {
+            "" => "To send again what is missing or damaged, on the machine that pushed it: bdr push NAME --check\n".to_owned(),
+            name => format!("To send again what is missing or damaged: bdr push {name} --check\n"),
+        });
     }
     cx.ui.report(&text)?;
     Ok(code)
@@ -180,11 +181,14 @@ fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> St
         text.push_str("Two machines push under one id: bdr remote reset, on one of them\n");
     }
     if report.unnamed > 0 {
+        let how = match &*far.remote.name {
+            "" => "on the machine that pushes there, bdr prune --remote NAME".to_owned(),
+            name => format!("bdr prune --remote {name}"),
+        };
         text.push_str(&format!(
-            "{} ({}) that no push names: they wait to be removed, or were left by an interruption: bdr prune --remote {}\n",
+            "{} ({}) that no push names: they wait to be removed, or were left by an interruption: {how}\n",
             plural(report.unnamed, "object"),
             size(report.unnamed_bytes),
-            far.shown()
         ));
     }
     text

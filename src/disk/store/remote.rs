@@ -158,6 +158,9 @@ impl Remote {
             _ => {}
         }
         failed.error.said = one_line(&self.access.without(&failed.error.said));
+        if failed.error.said.is_empty() {
+            "the answer makes no sense".clone_into(&mut failed.error.said);
+        }
         failed
     }
 }

@@ -177,6 +177,12 @@ impl<'a> Planner<'a> {
         }
         let theirs = face::of_entry(&mut self.reader, there.as_ref())?;
         if here.is(self.own, &mut site.target, (there.as_ref(), &theirs)) {
+            if let (Face::File(_), Some(entry)) = (&theirs, &there)
+                && self.has_new_mode(entry, stat)
+                && !is_database(entry, here.bytes(&mut site.target))
+            {
+                return self.take(site, work, entry, &mut here);
+            }
             self.plan.same += u64::from(theirs != Face::Absent && theirs != Face::Dir);
             return Ok(());
         }
@@ -214,6 +220,22 @@ impl<'a> Planner<'a> {
             self.clear(site, work, beside);
         }
         Ok(())
+    }
+
+    /// Returns true if only they changed who may read, write and run a file, since both had the same.
+    fn has_new_mode(&self, there: &Entry, here: Option<Stat>) -> bool {
+        const RIGHTS: u32 = 0o777;
+        let Some(here) = here.map(|here| here.mode & RIGHTS) else {
+            return false;
+        };
+        let known = |base: &Base<'_>| {
+            let entry = base.listing.get(&there.path)?;
+            (entry.kind == Kind::File && !base.not_taken.contains(&there.path))
+                .then_some(entry.mode & RIGHTS)
+        };
+        // The newest version that both had.
+        let common = self.bases.iter().find_map(known);
+        there.mode & RIGHTS != here && common == Some(here)
     }
 
     /// Returns who changed a path since both had the same: by the newest version that one of them
