@@ -128,6 +128,56 @@ fn what_is_excluded_is_shown_and_left_out_of_the_source_that_has_it_only() {
     }
 }
 
+/// However it is written, and whatever its name: what does not exist yet is left out when it does.
+#[test]
+fn what_does_not_exist_yet_can_be_excluded() {
+    for name in ["videos", "a b", "deep/er", "empty"] {
+        for form in [
+            "~/notes/{}",
+            "{home}/notes/{}",
+            "./notes/{}",
+            "../home/notes/{}",
+        ] {
+            let place = home();
+            at_home(&place, &["init", "--yes"], 0);
+            at_home(&place, &["add", "notes"], 0);
+            let dir = place.path("home/notes").join(name);
+            if name == "empty" {
+                std::fs::create_dir(&dir).unwrap();
+            }
+            let home = place.path("home").display().to_string();
+            let typed = form.replace("{home}", &home).replace("{}", name);
+            let shown = said(&at_home(&place, &["exclude", &typed], 0));
+            assert!(
+                shown.contains("matches nothing there yet"),
+                "{typed}: {shown}"
+            );
+            let after = config(&place);
+            assert!(after.contains(&format!("\"/{name}\"")), "{typed}: {after}");
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("film.mov"), b"film").unwrap();
+            // Of the same name elsewhere, it is another one.
+            let other = place.path("home/notes/other").join(name);
+            std::fs::create_dir_all(&other).unwrap();
+            std::fs::write(other.join("kept.mov"), b"film").unwrap();
+            at_home(&place, &["backup"], 0);
+            let listed = said(&at_home(&place, &["ls", "latest"], 0));
+            assert!(
+                !listed.contains("film.mov") && listed.contains("kept.mov"),
+                "{typed}: {listed}"
+            );
+        }
+    }
+    // What begins with a slash and lies in no source is a pattern; what can be no pattern is an error.
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    at_home(&place, &["add", "notes"], 0);
+    at_home(&place, &["exclude", "/cache", "--source", "notes"], 0);
+    assert!(config(&place).contains("\"/cache\""));
+    let said = stderr(&at_home(&place, &["exclude", "~/nowhere"], 2));
+    assert!(said.contains("nothing backs it up"), "{said}");
+}
+
 #[test]
 fn a_place_that_is_in_no_source_on_purpose_is_named_no_more() {
     let place = home();
