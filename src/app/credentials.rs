@@ -2,8 +2,9 @@
 //! user can read. Never in the configuration, which people share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bdr::base::path::shell_path;
 use bdr::disk::fsutil;
 use bdr::disk::store::{Access, Field, Location, Service};
 use bdr::model::config::Remote;
@@ -114,6 +115,11 @@ pub(crate) fn advised(cx: &Context, remote: &Remote, failure: Failure) -> Failur
                 "bdr has no credentials for it: set {names}, or check what the provider's own variables and files say"
             )),
             ("credentials", Kept::Variables) => Some(format!("check the value of {names}")),
+            ("credentials", _) if !remote.name.is_empty() => Some(format!(
+                "check the key and the secret, or the password; to give others: bdr remote add {} {}",
+                remote.name,
+                shell_path(Path::new(&remote.url))
+            )),
             _ => None,
         }
     })

@@ -1,7 +1,9 @@
 //! `bdr clone`, `bdr pull`.
 
+use std::path::Path;
+
 use bdr::Error;
-use bdr::base::path::show;
+use bdr::base::path::{shell_path, show};
 use bdr::base::units::size;
 use bdr::disk::storage::{self, Storage};
 use bdr::remote::clone::{self, CloneReport, MARKER};
@@ -67,9 +69,14 @@ pub(crate) fn clone(cx: &Context, args: &CloneArgs) -> Result<u8, Failure> {
     let dir = &cx.places.repository;
     let shown = show(dir.as_os_str());
     if dir.join("format.json").exists() {
+        let far = Far::find(cx, &args.place);
+        let place = far.map_or_else(|_| args.place.clone(), |far| far.shown().to_owned());
+        let place = shell_path(Path::new(&place));
         return Err(Failure::usage(
             format!("there is a repository at {shown} already"),
-            "bdr pull NAME adds what it lacks; or choose another place: --repository DIR",
+            &format!(
+                "bdr pull {place} adds what it lacks; or choose another place: --repository DIR"
+            ),
         ));
     }
     let local = cx.storage(dir)?;
@@ -126,7 +133,10 @@ pub(crate) fn pull(cx: &Context, args: &PullArgs) -> Result<u8, Failure> {
                 "{} holds another repository than this machine's",
                 far.shown()
             ),
-            "bdr restore --from NAME brings files from there; bdr clone makes a repository of its own",
+            &format!(
+                "bdr restore --from {} brings files from there; bdr clone makes a repository of its own",
+                shell_path(Path::new(far.shown()))
+            ),
         ));
     }
     if args.what.dry_run {

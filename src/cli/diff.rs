@@ -142,10 +142,16 @@ fn places(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<Vec<Root
 fn check_machine(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<(), Failure> {
     let is_other = cx.far.is_some() && bdr::repo::id_at(&cx.places.repository) != Some(repo.id());
     match is_other && sides.b.is_none() {
-        true => Err(Failure::usage(
-            "the current files are those of this machine, not of the one whose backups these are",
-            "name two snapshots: bdr diff --from NAME A B; or see what a restore would do: bdr restore --from NAME --dry-run",
-        )),
+        true => {
+            let from = cx.from_words.lock();
+            let from = from.map(|words| words.clone()).unwrap_or_default();
+            Err(Failure::usage(
+                "the current files are those of this machine, not of the one whose backups these are",
+                &format!(
+                    "name two snapshots: bdr diff{from} A B; or see what a restore would do: bdr restore{from} --dry-run"
+                ),
+            ))
+        }
         false => Ok(()),
     }
 }

@@ -199,7 +199,7 @@ fn scheduler(cx: &Context) -> Finding {
     match (trouble, found.backend) {
         (Some(trouble), _) => {
             let says = crate::app::status::words::trouble(&trouble, cx.now);
-            Finding::warning("schedule", says, trouble.fix())
+            Finding::warning("schedule", says, &trouble.fix())
         }
         (None, Some(backend)) => Finding::good(
             "schedule",

@@ -26,10 +26,12 @@ use crate::disk::fsutil::{self, Lock, Sharing};
 mod others;
 mod purged;
 mod removed;
+mod there;
 
 pub(super) use others::Others;
 pub use purged::Purged;
 pub use removed::{Discarded, Refusal, Trash};
+pub use there::There;
 
 /// The largest record in the ledger, decompressed, in bytes.
 const MAX_BYTES: u64 = 256 << 20;

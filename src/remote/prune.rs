@@ -264,7 +264,8 @@ impl Pruning<'_> {
                 }
                 // Or a listing is behind: then it is there again when it is asked for later.
                 Err(error @ Error::Damaged { .. }) => {
-                    let blocked = format!("{error}: bdr push NAME --check");
+                    let place = destination.place();
+                    let blocked = format!("{error}: bdr push {place} --check");
                     self.plan.blocked.push(blocked);
                 }
                 Err(error) => return Err(error),
@@ -449,8 +450,9 @@ impl Pruning<'_> {
             .filter(|(name, _)| !self.plan.gone.contains(*name));
         let lost = staying.filter(|(_, stored)| !is_there(stored)).count();
         if lost > 0 {
+            let place = self.run.destination.place();
             self.plan.blocked.push(format!(
-                "{lost} of the files that stay are not there as they were written: bdr push NAME --check"
+                "{lost} of the files that stay are not there as they were written: bdr push {place} --check"
             ));
         }
     }

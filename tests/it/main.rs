@@ -13,6 +13,7 @@ mod told;
 mod trust;
 
 mod architecture;
+mod away;
 mod backup;
 mod behind;
 mod bound;

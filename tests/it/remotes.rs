@@ -356,6 +356,59 @@ fn a_place_that_would_be_no_backup_is_refused() {
 }
 
 /// What a hint says can be typed as it is.
+/// What status and a prune say to do can be typed as it is.
+#[test]
+fn what_to_do_about_a_destination_names_it() {
+    let place = place();
+    let disk = place.path("disk");
+    let url = disk.to_str().unwrap();
+    place.run(&["remote", "add", "disk", url], 0);
+    place.run(&["push"], 0);
+    let prune = ["prune", "--remote", "disk", "--keep-last", "1", "--yes"];
+    for (given, typed) in [("disk", "disk".to_owned()), (url, format!("file://{url}"))] {
+        let said = stderr(&place.run(&["clone", given], 2));
+        let typed = if given == "disk" {
+            typed
+        } else {
+            "disk".to_owned()
+        };
+        assert!(said.contains(&format!("bdr pull {typed} adds")), "{said}");
+    }
+    let other = Place::with_repository();
+    other.write("b.txt", b"b");
+    other.init();
+    let said = stderr(&other.run(&["pull", url], 2));
+    let wanted = format!("bdr restore --from file://{url} brings");
+    assert!(said.contains(&wanted), "{said}");
+    // Something is not as it was written.
+    let files = walkdir::WalkDir::new(&disk).into_iter().flatten();
+    let mut objects: Vec<_> = files
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| path.is_file() && path.to_str().unwrap().contains("/objects/"))
+        .collect();
+    objects.sort();
+    let object = std::fs::read(&objects[0]).unwrap();
+    std::fs::write(&objects[0], b"cut").unwrap();
+    place.write("a.txt", &crate::support::noise(5000));
+    place.run_at("2036-01-01T00:00:00Z", &["backup", "--full"], 0);
+    let output = place.run_at("2036-01-01T00:00:00Z", &prune, 3);
+    let said = stderr(&output) + &crate::support::cli::stdout(&output);
+    assert!(said.contains("bdr push disk --check"), "{said}");
+    std::fs::write(&objects[0], object).unwrap();
+    // Somebody else writes there.
+    let records = objects[0].ancestors().find(|dir| dir.ends_with("objects"));
+    let records = records.unwrap().with_file_name("pushes");
+    let record = std::fs::read_dir(&records).unwrap().next();
+    let record = record.unwrap().unwrap().path();
+    let planted = records.join("0000000009-01M0000000000000000000000A");
+    std::fs::copy(record, planted).unwrap();
+    place.run_at("2036-01-02T00:00:00Z", &["push"], 0);
+    let output = place.run_at("2036-01-02T00:00:00Z", &["status"], 0);
+    let said = crate::support::cli::stdout(&output);
+    assert!(said.contains("fix: bdr verify --remote disk\n"), "{said}");
+    assert!(!said.contains("NAME"), "{said}");
+}
+
 #[test]
 fn hints_name_the_destination() {
     let place = place();

@@ -195,7 +195,7 @@ impl AlertTrouble {
             code: trouble.word(),
             level: trouble.level().word(),
             message: message.to_owned(),
-            fix: trouble.fix().to_string(),
+            fix: trouble.fix().into_owned(),
             files: None,
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use bdr::care::runs::Memory;
 use bdr::care::status::{RemoteStatus, Scheduler, SourceStatus, Status, Trouble};
 use bdr::model::schedule::Job;
+use bdr::remote::ledger::There;
 use bdr::remote::level::Level;
 use serde::Serialize;
 
@@ -93,6 +94,8 @@ struct RemoteDocument {
     written_by_others: u64,
     replaced: Option<String>,
     not_looked_at: u64,
+    /// `here`, `away`, `emptied` or `silent`, for a directory.
+    there: Option<&'static str>,
     error: Option<String>,
     level: Option<&'static str>,
     retention: RetentionDocument,
@@ -115,6 +118,7 @@ impl RemoteDocument {
             written_by_others: remote.strangers,
             replaced: remote.purged.as_ref().map(|purged| when::utc(purged.at)),
             not_looked_at: remote.purged.as_ref().map_or(0, |purged| purged.unseen),
+            there: remote.there.map(There::word),
             error: remote.failed.clone(),
             level: remote.level.map(Level::word),
             retention: RetentionDocument::new(
@@ -210,7 +214,7 @@ impl TroubleDocument {
             code: trouble.word(),
             level: trouble.level().word(),
             message: words::trouble(trouble, now),
-            fix: trouble.fix().to_owned(),
+            fix: trouble.fix().into_owned(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The wording of `bdr status`, shared with the dashboard and alerts.
 
+use std::borrow::Cow;
+
 use bdr::base::units::size;
 use bdr::care::runs::Run;
 use bdr::care::space::Space;
 use bdr::care::status::{Level, RemoteStatus, SourceStatus, Status, Trouble};
 use bdr::find::discover::Elsewhere;
 use bdr::model::schedule::Job;
+use bdr::remote::ledger::There;
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use super::Seen;
@@ -161,6 +164,7 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
             );
             format!("removing what is old from `{name}` {since}")
         }
+        Trouble::Emptied { name } => format!("nothing is left at `{name}` of what was pushed"),
         Trouble::WrittenByOthers { name, records } => format!(
             "somebody else wrote to this machine's part of `{name}`: {} that it has not signed",
             plural(*records, "record")
@@ -341,7 +345,16 @@ fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
 /// Says what is at a destination, and what a loss of this machine would cost now.
 fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
     let troubles = remote.troubles(now).into_iter();
-    let level = troubles.map(|one| one.level()).max().unwrap_or(Level::Good);
+    let (not_there, least) = match remote.there {
+        None | Some(There::Here) => ("", Level::Good),
+        Some(There::Away) => ("; its disk is away now", Level::Warning),
+        Some(There::Emptied) => (
+            "; nothing of it is left there: its disk is not mounted, or somebody emptied it",
+            Level::Warning,
+        ),
+        Some(There::Silent) => ("; it does not answer now", Level::Warning),
+    };
+    let level = troubles.map(|one| one.level()).max().unwrap_or(least);
     let mut says = match remote.pushed {
         None => "nothing pushed yet: bdr push".to_owned(),
         Some(pushed) => format!(
@@ -357,6 +370,7 @@ fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
             plural(remote.behind, "newer snapshot")
         ));
     }
+    says.push_str(not_there);
     if let Some(why) = &remote.failed {
         says.push_str(&format!("; the last push failed: {why}"));
     }
@@ -436,7 +450,7 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
 
 /// Returns the command that fixes a problem: if nothing woke bdr, another manual backup fixes
 /// little.
-pub(crate) fn fix(status: &Status, one: &Trouble) -> &'static str {
+pub(crate) fn fix(status: &Status, one: &Trouble) -> Cow<'static, str> {
     match (one, status.troubles.iter().find(|t| is_silent(t))) {
         (Trouble::Overdue { .. }, Some(silent)) => silent.fix(),
         _ => one.fix(),

@@ -1,13 +1,15 @@
 //! What is known of destinations without asking them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Trouble;
-use crate::model::config::Config;
+use crate::disk::store::Location;
+use crate::model::config::{Config, Remote};
 use crate::model::retention::Policy;
-use crate::remote::ledger::{At, Purged};
+use crate::remote::ledger::{At, Machine, Purged, There};
 use crate::remote::level::{Known, Level};
 use crate::remote::prune::{Last, Pruner};
 use crate::repo::summaries::Summary;
@@ -32,6 +34,8 @@ pub struct RemoteStatus {
     pub behind: u64,
     /// When the oldest of them was taken.
     pub behind_since: Option<DateTime<Utc>>,
+    /// What a look at its directory says; `None` if it is none of this machine.
+    pub there: Option<There>,
     /// Why the last push failed, if it did.
     pub failed: Option<String>,
     /// Records that somebody else wrote there, since a person looked last.
@@ -49,7 +53,7 @@ pub struct RemoteStatus {
 
 /// Returns what is known of the configured destinations. `dir` has a directory for each.
 pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<RemoteStatus> {
-    let status = |remote: &crate::model::config::Remote| {
+    let status = |remote: &Remote| {
         let at = At::read(&dir.join(&remote.name));
         // Another place is another destination.
         let at = at.filter(|at| at.url.is_empty() || at.url == remote.url);
@@ -67,6 +71,7 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
             bytes: at.bytes,
             behind: behind.len() as u64,
             behind_since: behind.iter().map(|summary| summary.time).min(),
+            there: there(remote, dir, at.number),
             failed: at.failed,
             strangers: at.strangers.len() as u64,
             purged: Purged::read(&dir.join(&remote.name)),
@@ -79,6 +84,20 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
     };
     config.remotes.iter().map(status).collect()
 }
+
+/// Looks at a destination that is a directory; whatever is elsewhere is not asked.
+fn there(remote: &Remote, dir: &Path, number: u64) -> Option<There> {
+    let directory = Location::parse(&remote.url).ok()?.directory()?;
+    let machine = Machine::known(dir).map(|machine| machine.id);
+    let pushed = machine.filter(|_| number > 0).map(|id| (id, number));
+    let (say, heard) = std::sync::mpsc::sync_channel(1);
+    // A share whose server is away can keep whoever looks waiting for ever.
+    std::thread::spawn(move || say.send(There::look(&directory, pushed)));
+    Some(heard.recv_timeout(ANSWER).unwrap_or(There::Silent))
+}
+
+/// A directory that does not answer by then is not waited for.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// After so long without a prune that went well, it is said.
 const UNPRUNED: TimeDelta = TimeDelta::days(3);
@@ -101,7 +120,11 @@ impl RemoteStatus {
             last: self.pruned.as_ref().and_then(|last| last.done),
         });
         let foreign = foreign(&self.name, self.strangers);
-        late.into_iter().chain(unpruned).chain(foreign).collect()
+        let emptied = (self.there == Some(There::Emptied)).then(|| Trouble::Emptied {
+            name: self.name.clone(),
+        });
+        let all = late.into_iter().chain(unpruned).chain(foreign);
+        all.chain(emptied).collect()
     }
 }
 
@@ -125,7 +148,7 @@ fn foreign(name: &str, records: u64) -> Option<Trouble> {
 
 /// Returns what is wrong with destinations by the last pushes and prunes alone, for alerts.
 pub fn failing(config: &Config, dir: &Path, now: DateTime<Utc>) -> Vec<Trouble> {
-    let failing = |remote: &crate::model::config::Remote| {
+    let failing = |remote: &Remote| {
         let name = &remote.name;
         let at = At::read(&dir.join(name)).unwrap_or_default();
         let is_old = at.pushed.is_none_or(|pushed| now - pushed > BEHIND);

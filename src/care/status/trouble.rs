@@ -1,5 +1,7 @@
 //! What can be wrong, in words for machines.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +116,10 @@ pub enum Trouble {
         name: String,
         last: Option<DateTime<Utc>>,
     },
+    /// Nothing of what was pushed is left in a directory.
+    Emptied {
+        name: String,
+    },
     /// Somebody else wrote below this machine's prefix at a destination.
     WrittenByOthers {
         name: String,
@@ -151,6 +157,7 @@ impl Trouble {
             | Self::NotPushed { .. }
             | Self::NotPruned { .. }
             | Self::WrittenByOthers { .. }
+            | Self::Emptied { .. }
             | Self::DrillOld { .. } => Level::Warning,
         }
     }
@@ -185,12 +192,13 @@ impl Trouble {
             Self::NotPushed { .. } => "not-pushed",
             Self::NotPruned { .. } => "not-pruned",
             Self::WrittenByOthers { .. } => "written-by-others",
+            Self::Emptied { .. } => "emptied",
         }
     }
 
     /// Returns the command that fixes it or shows more.
-    pub fn fix(&self) -> &'static str {
-        match self {
+    pub fn fix(&self) -> Cow<'static, str> {
+        let command = match self {
             Self::NoSource => "bdr init",
             Self::NoRepository | Self::Away | Self::NoLifeboat => "bdr doctor",
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
@@ -206,8 +214,14 @@ impl Trouble {
             Self::PruneFailing { .. } | Self::Full { .. } => "bdr prune --dry-run",
             Self::DrillOld { .. } => "bdr drill",
             Self::NotPushed { .. } => "bdr push",
-            Self::NotPruned { .. } => "bdr prune --remote NAME --dry-run",
-            Self::WrittenByOthers { .. } => "bdr verify --remote NAME",
-        }
+            Self::NotPruned { name, .. } => {
+                return Cow::Owned(format!("bdr prune --remote {name} --dry-run"));
+            }
+            Self::WrittenByOthers { name, .. } => {
+                return Cow::Owned(format!("bdr verify --remote {name}"));
+            }
+            Self::Emptied { name } => return Cow::Owned(format!("bdr push {name}")),
+        };
+        Cow::Borrowed(command)
     }
 }

@@ -155,7 +155,6 @@ fn doubts(name: &str, plan: &Plan) -> String {
         ));
     }
     for reason in plan.blocked.iter().take(3) {
-        let reason = reason.replace("NAME", name);
         text.push_str(&format!("Nothing is removed: {reason}\n"));
     }
     text
