@@ -1035,13 +1035,16 @@ fn what_was_let_through_is_purged_from_every_snapshot() {
             .unwrap();
         place.run(&["verify", "--level", "full"], 0);
         if output.status.signal() != Some(6) {
-            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            // What a cut left half written is too young to be removed.
+            let code = output.status.code();
+            assert!(matches!(code, Some(0 | 3)), "{}", stderr(&output));
             break;
         }
         step += 3;
     }
     assert!(step > 6, "cut at {step} only");
-    place.run(&["privacy", "rescan", "--purge", "--yes"], 0);
+    let later = (crate::support::now() + chrono::TimeDelta::hours(1)).to_rfc3339();
+    place.run_at(&later, &["privacy", "rescan", "--purge", "--yes"], 0);
     assert_clean(&place, &planted, "purged");
     place.run(&["undo", "--yes"], 0);
     assert_eq!(read(&place, ".env"), second);
