@@ -281,3 +281,16 @@ fn resource(head: &[u8], kind: &str) -> bool {
                 || memchr::memmem::find(head, b"Patient/").is_some())
     })
 }
+
+/// Returns true for a program or a library of a system.
+pub(super) fn is_program(bytes: &[u8]) -> bool {
+    const HEADS: [&[u8]; 6] = [
+        b"\x7fELF",
+        b"MZ",
+        b"\xcf\xfa\xed\xfe",
+        b"\xca\xfe\xba\xbe",
+        b"!<arch>\n",
+        b"\0asm",
+    ];
+    HEADS.iter().any(|head| bytes.starts_with(head))
+}

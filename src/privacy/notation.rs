@@ -30,6 +30,8 @@ pub(super) fn is_notation(value: &[u8]) -> bool {
         || is_namespace(value)
         || is_package(value)
         || is_for_a_cluster(value)
+        || is_entry_point(value)
+        || value.starts_with(b"pkcs11:") && memchr::memmem::find(value, b"pin").is_none()
         || value.starts_with(b"data-") && value.ends_with(b"=")
 }
 
@@ -42,6 +44,51 @@ fn is_package(value: &[u8]) -> bool {
     value.first().is_some_and(u8::is_ascii_digit)
         && value.iter().all(is_in)
         && ENDS.iter().any(|end| value.ends_with(end))
+}
+
+/// `keystoneauth1.extras.oauth1._loading:V3OAuth1`: what a package of Python offers.
+fn is_entry_point(value: &[u8]) -> bool {
+    let Some(colon) = value.iter().position(|b| *b == b':') else {
+        return false;
+    };
+    let parts: Vec<&[u8]> = value[..colon].split(|b| *b == b'.').collect();
+    let is_part = |part: &&[u8]| {
+        let is_in = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
+        !part.is_empty() && !part[0].is_ascii_digit() && part.iter().all(is_in)
+    };
+    let is_in = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.');
+    parts.len() >= 3
+        && parts.iter().all(is_part)
+        && value.len() > colon + 1
+        && value[colon + 1..].iter().all(is_in)
+}
+
+/// `/v2.0/ports/65c0ee9f-d634-4522-8954-51021b570b0d`: the path of a resource, by words and ids.
+pub(super) fn is_route(value: &[u8]) -> bool {
+    let Some(rest) = value.strip_prefix(b"/") else {
+        return false;
+    };
+    let rest = rest.strip_suffix(b"/").unwrap_or(rest);
+    let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    let is_id = |part: &[u8]| {
+        let groups: Vec<usize> = part.split(|b| *b == b'-').map(<[u8]>::len).collect();
+        let is_uuid = groups == [8, 4, 4, 4, 12] || groups == [32] || groups == [7, 4, 4, 4, 12];
+        part.iter().all(u8::is_ascii_digit)
+            || is_uuid && part.iter().all(|b| is_hex(b) || *b == b'-')
+    };
+    let is_name = |part: &[u8]| {
+        let is_in = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(b);
+        part.len() <= 40
+            && part[0].is_ascii_lowercase()
+            && part.iter().all(is_in)
+            && part.iter().filter(|b| b.is_ascii_digit()).count() <= 3
+    };
+    let parts: Vec<&[u8]> = rest.split(|b| *b == b'/').collect();
+    parts.len() >= 2
+        && parts
+            .iter()
+            .all(|part| !part.is_empty() && (is_name(part) || is_id(part)))
+        && parts.iter().any(|part| is_name(part))
 }
 
 /// What only a cluster can open: a value of a `SealedSecret`, which is made to be published.

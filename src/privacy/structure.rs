@@ -154,14 +154,13 @@ fn is_worth_reading(format: Format, text: &[u8]) -> bool {
     let is_worth = format == Format::Env
         || WORDS.into_iter().any(has)
         || is_kubernetes()
-        || has(b"value") && names_secret(text);
+        || has(b"value") && lists_secret(format, text);
     is_worth && text.len() <= 8 << 20
 }
 
-/// Returns true if a text has the name of a secret in quotes or behind a colon, as a list of names and
-/// values has it.
-fn names_secret(text: &[u8]) -> bool {
-    static FIND: OnceLock<Option<AhoCorasick>> = OnceLock::new();
+/// Returns true if a list of names and values may have a secret: the name is near the value.
+fn lists_secret(format: Format, text: &[u8]) -> bool {
+    const NEAR: usize = 200;
     const WORDS: [&str; 10] = [
         "token",
         "secret",
@@ -174,11 +173,21 @@ fn names_secret(text: &[u8]) -> bool {
         "authorization",
         "cookie",
     ];
+    static FIND: OnceLock<Option<AhoCorasick>> = OnceLock::new();
     let find = FIND.get_or_init(|| {
         let builder = &mut AhoCorasick::builder();
         builder.ascii_case_insensitive(true).build(WORDS).ok()
     });
-    find.as_ref().is_some_and(|find| find.is_match(text))
+    let member: &[u8] = match format {
+        Format::Json => b"\"value\"",
+        Format::Yaml => b"value:",
+        _ => return false,
+    };
+    let mut near = memchr::memmem::find_iter(text, member).map(|at| {
+        let end = (at + NEAR).min(text.len());
+        &text[at.saturating_sub(NEAR)..end]
+    });
+    near.any(|near| find.as_ref().is_some_and(|find| find.is_match(near)))
 }
 
 /// A configuration file, with facts about the whole.

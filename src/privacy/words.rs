@@ -79,6 +79,7 @@ pub(super) const TOKENS: &[&str] = &[
     "keypass",
     "sas",
     "otp",
+    "totp",
     "seed",
     "mnemonic",
     "oauth",

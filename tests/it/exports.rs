@@ -90,6 +90,10 @@ const WITH_TOKEN: &[(&str, &str)] = &[
         "{\"header\":[{\"key\":\"x-api-key\",\"value\":\"VALUE\"},{\"key\":\"Accept\",\"value\":\"text/plain\"}]}",
     ),
     (
+        "bitwarden.json",
+        "{\"items\":[{\"name\":\"A\",\"login\":{\"username\":\"joe\",\"totp\":\"VALUE\"}}]}",
+    ),
+    (
         "b.har",
         "{\"request\":{\"headers\":[{\"name\":\"Authorization\",\"value\":\"Bearer VALUE\"}]}}",
     ),
@@ -122,6 +126,19 @@ const WITH_TOKEN: &[(&str, &str)] = &[
         "android {\n  buildConfigField(\"String\", \"API_KEY\", \"\\\"VALUE\\\"\")\n}\n",
     ),
 ];
+
+/// A path with something random in it is not the path of a resource.
+#[test]
+fn a_path_with_a_token_is_found() {
+    let text =
+        "package x\n\nfunc f() {\n\tth.Mux.HandleFunc(\"/hooks/q7Zk2LwPx9VbT4nRs8YdHf3J\", g)\n}\n";
+    assert_eq!(sealed("hook.go", text).len(), 1);
+    let text = "# psk: m4rigold#xsTZW\n# password: Tr0mbone-Xk9vQ\n";
+    assert_eq!(
+        sealed("wifi.conf", text),
+        ["m4rigold#xsTZW", "Tr0mbone-Xk9vQ"]
+    );
+}
 
 #[test]
 fn what_programs_export_is_found() {
@@ -171,6 +188,18 @@ const NOTHING: &[(&str, &str)] = &[
     (
         "Dockerfile",
         "ENV PASSWORD_FILE=/run/secrets/pw TOKEN_TTL=3600\n",
+    ),
+    (
+        "requests_test.go",
+        "package x\n\nfunc f() {\n\tth.Mux.HandleFunc(\"/v2.0/ports/65c0ee9f-d634-4522-8954-51021b570b0d\", g)\n\tth.Mux.HandleFunc(\"/flavors/12345678/os-flavor-access\", g)\n}\n",
+    ),
+    (
+        "entry_points.txt",
+        "[keystoneauth1.plugin]\nv3oauth1 = keystoneauth1.extras.oauth1._loading:V3OAuth1\n",
+    ),
+    (
+        "wpa_supplicant.conf",
+        "# mem_only_psk: Whether to keep PSK/passphrase only in memory\n# private_key=\"pkcs11:manufacturer=piv_II;id=%01\"\n",
     ),
     (
         "models.go",
@@ -229,6 +258,22 @@ const NOTHING: &[(&str, &str)] = &[
 fn a_lock_file_hides_nothing() {
     let text = "[[package]]\nurl = \"https://ci:Tr0mbone-Xk9vQ@pypi.corp.net/simple\"\n";
     assert_eq!(sealed("poetry.lock", text), ["Tr0mbone-Xk9vQ"]);
+}
+
+/// A server has the hash of a password that nobody has, so that it takes as long to refuse.
+#[test]
+fn a_program_with_a_hash_is_stored_as_it_is() {
+    let hash = b"$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+    let with = |head: &[u8]| [head, &[0, 1, 2, 0, 255, 0][..], hash, &[0, 3, 0, 0]].concat();
+    let treatment = |bytes: &[u8]| examine(b"tool", bytes, &Rules::default()).treatment;
+    assert!(matches!(
+        treatment(&with(b"\x7fELF\x02\x01\x01\0")),
+        Treatment::Clear
+    ));
+    assert!(matches!(
+        treatment(&with(b"\x01DATA\0")),
+        Treatment::Whole(_)
+    ));
 }
 
 #[test]

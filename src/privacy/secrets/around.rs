@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::value::{Joint, Value};
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{Look, is_wordy, look};
 
@@ -104,6 +105,17 @@ pub(super) fn is_checksum(text: &[u8], value: usize) -> bool {
     [&b"sha256="[..], b"sha384=", b"sha512=", b"sha1=", b"md5="]
         .iter()
         .any(|mark| before.ends_with(mark))
+}
+
+/// `# psk: Whether to keep …`: words of a comment, and more of them behind.
+pub(super) fn is_in_sentence(text: &[u8], value: &Value) -> bool {
+    let (from, to) = (value.range.start, value.range.end);
+    let line = memchr::memrchr(b'\n', &text[..from]).map_or(0, |at| at + 1);
+    let is_comment = text[line..from].trim_ascii_start().starts_with(b"#");
+    let behind = &text[to..(to + 3).min(text.len())];
+    is_comment
+        && matches!(value.joint, Joint::Colon | Joint::Space)
+        && matches!(behind, [b' ', a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic())
 }
 
 /// Returns true for the token of a picture that everybody is shown: `badge.svg?token=`.

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::around::{
     calls_a_member, is_assignment, is_badge, is_called, is_called_password, is_checksum,
-    is_command, is_conversion, is_cut_call, is_defined, is_denied_after, is_expansion, is_indexed,
-    is_label_in_call, is_no_bare_value, is_number_of_request, is_number_of_thing, is_numbered_word,
-    is_pattern, is_plain_cookie, is_resource, is_signature, is_subscript, is_type_path,
+    is_command, is_conversion, is_cut_call, is_defined, is_denied_after, is_expansion,
+    is_in_sentence, is_indexed, is_label_in_call, is_no_bare_value, is_number_of_request,
+    is_number_of_thing, is_numbered_word, is_pattern, is_plain_cookie, is_resource, is_signature,
+    is_subscript, is_type_path,
 };
 use super::expression::{is_expression, is_line_of_two, is_seed_of_parameters, is_size_of_array};
 use super::value::{
@@ -16,7 +17,7 @@ use super::{Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::notation::{
     is_constant, is_dotted_name, is_file, is_label, is_named_token, is_namespace, is_notation,
-    is_template, is_words_and_numbers,
+    is_route, is_template, is_words_and_numbers,
 };
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{
@@ -149,7 +150,7 @@ pub(super) fn judge(
                 && !raw.starts_with(b"-")
         }
         Strength::Password if style.code => is_in_connection(text, name, &seen, value),
-        Strength::Password => is_bare_password(&seen, value, style),
+        Strength::Password => is_bare_password(&seen, value, style) && !is_in_sentence(text, value),
         Strength::Token => is_token(&seen, value, style),
         _ => false,
     }
@@ -489,6 +490,7 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
         || is_notation(value)
         || is_dotted_name(&text[whole.clone()])
         || is_namespace(&text[whole.clone()])
+        || is_route(&text[whole.clone()])
         || is_shown(text, &(from..whole.end), strong, style)
         || strong != Strength::Password && is_label(value)
         || strong == Strength::Weak && is_file(value)
