@@ -619,9 +619,19 @@ fn a_disk_that_is_away_is_not_filled_below_its_place() {
                 "{options:?}"
             );
         }
+        let mark = || {
+            let status = stdout(&place.run(&["status"], 0));
+            let line = status
+                .lines()
+                .find(|line| line.contains("to disk "))
+                .unwrap();
+            line.split_whitespace().nth(2).unwrap().to_owned()
+        };
+        assert_eq!(mark(), "!");
         std::fs::remove_dir(&disk).unwrap();
         std::fs::rename(place.path("away"), &disk).unwrap();
         place.run(&["push", "disk"], 0);
+        assert_eq!(mark(), "+");
         // On purpose.
         std::fs::remove_dir_all(&disk).unwrap();
         std::fs::create_dir(&disk).unwrap();

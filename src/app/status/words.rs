@@ -354,7 +354,12 @@ fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
         ),
         Some(There::Silent) => ("; it does not answer now", Level::Warning),
     };
-    let level = troubles.map(|one| one.level()).max().unwrap_or(least);
+    // A failure counts as trouble only if it lasts, and is no good news before that.
+    let least = match remote.failed.is_some() {
+        true => least.max(Level::Warning),
+        false => least,
+    };
+    let level = troubles.map(|one| one.level()).fold(least, Level::max);
     let mut says = match remote.pushed {
         None => "nothing pushed yet: bdr push".to_owned(),
         Some(pushed) => format!(
