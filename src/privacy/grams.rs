@@ -140,7 +140,7 @@ pub(super) struct Grams {
 }
 
 impl Grams {
-    const BITS: u32 = 17;
+    const BITS: u32 = 18;
 
     /// Names of secrets only.
     pub(super) fn names() -> &'static Self {
@@ -199,7 +199,7 @@ impl Grams {
     /// Returns the bit of four bytes; case does not count, as it is not in their last five bits.
     #[inline]
     fn bit(four: u32) -> usize {
-        ((four & 0x1f1f_1f1f).wrapping_mul(0x9e37_79b1) >> (32 - Self::BITS)) as usize
+        ((four & 0x1f1f_1f1f).wrapping_mul(0xb702_a6f3) >> (32 - Self::BITS)) as usize
     }
 
     #[inline]
@@ -247,14 +247,21 @@ impl Grams {
 
     /// Looks closer at a place and at the next one.
     fn look(&self, text: &[u8], at: usize, sifted: &mut Sifted) {
-        let here = self.what[Four::at(text, at).number()];
+        let (here, next) = match text.get(at..).and_then(|rest| rest.first_chunk()) {
+            Some([a, b, c, d, e]) => {
+                let four = Four::of(&[*a, *b, *c, *d]);
+                (four, four.with(*e))
+            }
+            None => (Four::at(text, at), Four::at(text, at + 1)),
+        };
+        let here = self.what[here.number()];
         if here & TRIGGER != 0 {
             sifted.places.push(at);
         }
         if here & NAME != 0 {
             sifted.names.push(at + 3);
         }
-        if self.what[Four::at(text, at + 1).number()] & NAME != 0 {
+        if self.what[next.number()] & NAME != 0 {
             sifted.names.push(at + 4);
         }
     }
@@ -267,18 +274,50 @@ pub(super) struct Sifted {
     names: Vec<usize>,
     /// Where words may be that are about patients: the first of four bytes, in order.
     pub(super) places: Vec<usize>,
-    /// How many names were passed.
-    passed: usize,
 }
 
 impl Sifted {
-    /// Returns true if the name of a secret may be in `start..end`. To be called in order.
+    pub(super) fn names(&self) -> Names<'_> {
+        Names {
+            all: &self.names,
+            passed: 0,
+        }
+    }
+}
+
+/// Where names of secrets may be: the last of four bytes, from where it is read on.
+#[derive(Debug, Clone)]
+pub(super) struct Names<'s> {
+    all: &'s [usize],
+    passed: usize,
+}
+
+impl Names<'_> {
+    /// Returns true if one may be in `start..end`.
     #[inline]
-    pub(super) fn may_be_name(&mut self, start: usize, end: usize) -> bool {
-        while self.names.get(self.passed).is_some_and(|at| *at < start) {
+    pub(super) fn may_be_in(&mut self, start: usize, end: usize) -> bool {
+        self.seek(start);
+        self.all.get(self.passed).is_some_and(|at| *at <= end)
+    }
+
+    /// Returns the next one before `end`, and passes it.
+    #[inline]
+    pub(super) fn next_before(&mut self, end: usize) -> Option<usize> {
+        let at = *self.all.get(self.passed).filter(|at| **at < end)?;
+        self.passed += 1;
+        Some(at)
+    }
+
+    /// Goes to the first at or behind `start`.
+    #[inline]
+    pub(super) fn seek(&mut self, start: usize) {
+        let is_behind = |at: usize| self.all.get(at).is_some_and(|at| *at >= start);
+        if self.passed > 0 && is_behind(self.passed - 1) {
+            self.passed = self.all.partition_point(|at| *at < start);
+        }
+        while self.all.get(self.passed).is_some_and(|at| *at < start) {
             self.passed += 1;
         }
-        self.names.get(self.passed).is_some_and(|at| *at <= end)
     }
 }
 

@@ -4,9 +4,11 @@
 //! but a few kinds need context, a fitting word within reach on the same line (or the key of the
 //! same member). [`verdict`] decides per record whether it is PHI.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use memchr::memmem::Finder;
 use regex::bytes::{Regex, RegexSet};
 
 use super::check;
@@ -27,6 +29,8 @@ struct Compiled {
     set: RegexSet,
     each: Vec<OnceLock<Option<Regex>>>,
     numbers: Vec<usize>,
+    /// The words of which each needs one.
+    words: Vec<Vec<Finder<'static>>>,
 }
 
 fn compiled(strict: bool) -> &'static Compiled {
@@ -43,6 +47,10 @@ fn compiled(strict: bool) -> &'static Compiled {
                 .build()
                 .unwrap_or_else(|_| RegexSet::empty()),
             each: numbers.iter().map(|_| OnceLock::new()).collect(),
+            words: numbers
+                .iter()
+                .map(|i| RULES[*i].context.iter().map(Finder::new).collect())
+                .collect(),
             numbers,
         }
     };
@@ -103,11 +111,10 @@ const TRIGGERS: &[&str] = &[
 /// Returns true if a piece of a text has a word that makes a line worth examining, or a number of the
 /// form 123-45-6789. `places` are those of the text where one may be.
 fn is_worth(text: &[u8], piece: &Range<usize>, places: &[usize]) -> bool {
-    // Four bytes may begin before the word that is in the piece.
-    let first = places.partition_point(|at| *at + 3 < piece.start);
-    let near = places[first..].iter().take_while(|at| **at < piece.end);
     let part = &text[..piece.end];
-    near.copied().any(|at| triggers::around(part, at).is_some()) || has_dashed(&text[piece.clone()])
+    let near = triggers::near(places, piece).iter();
+    let mut words = near.filter_map(|at| triggers::around(part, *at));
+    words.next().is_some() || has_dashed(&text[piece.clone()])
 }
 
 /// Returns the lines that are worth examining.
@@ -259,12 +266,12 @@ fn pieces(
 ) {
     let (mut from, end) = (line_range.start, line_range.end);
     if end - from <= PIECE {
-        return line(text, line_range, strict, found);
+        return line(text, line_range, places, strict, found);
     }
     loop {
         let to = end.min(from + PIECE);
         if strict || is_worth(text, &(from..to), places) {
-            line(text, from..to, strict, found);
+            line(text, from..to, places, strict, found);
         }
         if to == end {
             break;
@@ -273,7 +280,13 @@ fn pieces(
     }
 }
 
-fn line(text: &[u8], range: Range<usize>, strict: bool, found: &mut Vec<Finding>) {
+fn line(
+    text: &[u8],
+    range: Range<usize>,
+    places: &[usize],
+    strict: bool,
+    found: &mut Vec<Finding>,
+) {
     let piece = &text[range.clone()];
     let compiled = compiled(strict);
     let hits = compiled.set.matches(piece);
@@ -281,14 +294,19 @@ fn line(text: &[u8], range: Range<usize>, strict: bool, found: &mut Vec<Finding>
     let line = Line {
         text,
         range,
+        places,
         piece,
         lower: &lower,
+        above: OnceCell::new(),
         strict,
         ibans: if strict { iban_like(piece) } else { Vec::new() },
     };
     let before = found.len();
     for hit in &hits {
         let rule = &RULES[compiled.numbers[hit]];
+        if !line.may_have(&compiled.words[hit]) {
+            continue;
+        }
         let regex = compiled.each[hit].get_or_init(|| identifiers::compile(rule.form));
         if let Some(regex) = regex {
             line.by_rule(rule, regex, found);
@@ -307,9 +325,12 @@ fn line(text: &[u8], range: Range<usize>, strict: bool, found: &mut Vec<Finding>
 struct Line<'t> {
     text: &'t [u8],
     range: Range<usize>,
+    /// Where words of patients may be in the text.
+    places: &'t [usize],
     piece: &'t [u8],
     /// The same in lower case.
     lower: &'t [u8],
+    above: OnceCell<Vec<u8>>,
     strict: bool,
     /// What has the form of an IBAN: its digits are nothing else.
     ibans: Vec<Range<usize>>,
@@ -364,7 +385,11 @@ impl Line<'_> {
             return;
         }
         let mut all: Vec<(bool, Range<usize>, &Identifier)> = Vec::new();
-        for one in identifiers::candidates(self.piece, self.lower, self.strict) {
+        let candidates = match self.strict {
+            true => identifiers::candidates(self.piece),
+            false => triggers::owners(self.text, &self.range, self.places),
+        };
+        for one in candidates {
             let Some(regex) = one.regex() else { continue };
             for captures in regex.captures_iter(self.piece) {
                 let Some(span) = captures.get(1).map(|group| group.range()) else {
@@ -411,6 +436,24 @@ impl Line<'_> {
         (self.strict && is_enough).then_some(false)
     }
 
+    /// Returns false if none of the words is in the line or in reach above it, as [`Self::has_word`]
+    /// would have it; true if there are no words.
+    fn may_have(&self, words: &[Finder<'_>]) -> bool {
+        let in_any = |text: &[u8]| words.iter().any(|word| word.find(text).is_some());
+        words.is_empty() || in_any(self.lower) || in_any(self.above())
+    }
+
+    /// Returns the end of the line above in small letters: it may explain this one.
+    fn above(&self) -> &[u8] {
+        self.above.get_or_init(|| {
+            let start = self.range.start;
+            let near = &self.text[start.saturating_sub(60)..start];
+            let line = near.strip_suffix(b"\n").unwrap_or(near);
+            let from = memchr::memrchr(b'\n', line).map_or(0, |at| at + 1);
+            near[from..].to_ascii_lowercase()
+        })
+    }
+
     /// Returns true if one of the words is within reach: 80 bytes before, on the line and the one
     /// above, or 40 characters after.
     fn has_word<'w>(
@@ -437,15 +480,7 @@ impl Line<'_> {
             return true;
         }
         // The line above explains this one: `Phone:` and the number below.
-        if from == 0 && self.range.start > 1 {
-            let above_from = self.text[..self.range.start - 1]
-                .iter()
-                .rposition(|b| *b == b'\n')
-                .map_or(0, |p| p + 1);
-            let above_from = above_from.max(self.range.start.saturating_sub(60));
-            return has(&self.text[above_from..self.range.start].to_ascii_lowercase());
-        }
-        false
+        from == 0 && has(self.above())
     }
 }
 

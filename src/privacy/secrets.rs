@@ -23,8 +23,8 @@ mod value;
 pub(super) use commands::in_argv;
 pub(super) use judge::deciding;
 use judge::{explained, is_argument, named};
-use places::{after_word, is_followed, pem, public_pem, url_password};
-use runs::{Marks, Run, Runs};
+use places::{after_word, pem, public_pem, url_password};
+use runs::{Marks, Run, Runs, may_be_followed};
 
 /// Longest value that is examined, in bytes.
 const LONGEST: usize = 4096;
@@ -72,8 +72,10 @@ pub(super) fn scan_noting(
     found: &mut Vec<Finding>,
 ) -> Vec<usize> {
     let tokens = Tokens::new();
-    let mut sifted = grams.sift(text);
-    let (mut runs, mut marks) = (Runs::new(text), Marks::new(text, &tokens));
+    let sifted = grams.sift(text);
+    let mut names = sifted.names();
+    let mut runs = Runs::new(text, sifted.names());
+    let mut marks = Marks::new(text, &tokens);
     let mut at = 0;
     // Everything up to here is part of a finding.
     let mut done = 0;
@@ -102,12 +104,11 @@ pub(super) fn scan_noting(
         }
         let Some(run) = run else { break };
         at = run.end;
-        let length = at - start;
         let next = text.get(at).copied().unwrap_or(0);
-        if is_followed(text[start], length, next) {
+        if may_be_followed(&text[start..]) {
             after_word(text, start, at, found);
         }
-        let may_be_name = sifted.may_be_name(start, at) || is_pw(&text[start..at]);
+        let may_be_name = names.may_be_in(start, at) || is_pw(&text[start..at]);
         if !(may_be_name || is_worth(text, &run, next, &tokens)) || start < done {
             continue;
         }
@@ -141,10 +142,15 @@ fn is_worth(text: &[u8], run: &Run, next: u8, tokens: &Tokens) -> bool {
     let length = run.end - run.start;
     let is_escaped = run.start > 0 && text[run.start - 1] == b'\\';
     length >= 20
-        || run.has_digit && length >= 6
-        || (run.has_digit || length == 3) && tokens::may_be_open(length, next)
+        || run.has_digit && (length >= 8 || length >= 5 && goes_on(next))
         || is_escaped
         || tokens.may_start(&text[run.start..])
+}
+
+/// Returns true for what joins the parts of a value, or of a token.
+#[inline]
+fn goes_on(next: u8) -> bool {
+    matches!(next, b'-' | b'+' | b'/' | b'=' | b'.' | b'~')
 }
 
 /// Returns what a word is made of.
@@ -253,8 +259,7 @@ fn between_words(text: &[u8], at: usize, tokens: &Tokens, style: Style) -> Optio
 fn may_be_random(length: usize, kinds: u8, next: u8) -> bool {
     let (has_digit, has_letter) = (kinds & DIGIT != 0, kinds & (LOWER | UPPER) != 0);
     let is_mixed = kinds & (LOWER | UPPER) == LOWER | UPPER;
-    let goes_on = matches!(next, b'-' | b'+' | b'/' | b'=' | b'.');
-    has_digit && (has_letter && length >= 8 || goes_on && length >= 6)
+    has_digit && (has_letter && length >= 8 || goes_on(next) && next != b'~' && length >= 6)
         || length >= 24 && (is_mixed || kinds == DIGIT)
 }
 
@@ -329,7 +334,7 @@ pub(super) fn scan_certain(bytes: &[u8], glued: bool, found: &mut Vec<Finding>) 
             && let Some(end) = public_pem(bytes, at)
         {
             at = end;
-        } else if tokens.may_start(&bytes[at..])
+        } else if tokens.may_start_certain(&bytes[at..])
             && let Some(token) = match glued {
                 true => tokens.glued_at(bytes, at),
                 false => tokens.at(bytes, at),
@@ -379,8 +384,7 @@ fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -
         return Some(found);
     }
     let (length, next) = (end - start, text.get(end).copied().unwrap_or(0));
-    let is_mixed = kinds & DIGIT != 0 || kinds & UPPER != 0 && length == 3;
-    match is_mixed && tokens::may_be_open(length, next) {
+    match kinds & DIGIT != 0 && tokens::may_be_open(length, next) {
         true => tokens.open_at(text, start, length),
         false => None,
     }

@@ -63,13 +63,93 @@ struct Forms {
     by_start: HashMap<[u8; 2], Vec<Form>>,
     /// Forms that begin with arbitrary characters.
     open: Vec<Open>,
-    /// One bit for the hash of each three bytes that a form begins with.
-    starts: Box<[u64; 1024]>,
+    /// What each form begins with.
+    starts: Starts,
+    /// The first three bytes of those that begin with three or more.
+    certain: Starts,
 }
 
-/// Returns the bit of three bytes; with two, of any that begin so.
-fn bit_of(a: u8, b: u8, c: u8) -> usize {
-    (usize::from(a) << 8 ^ usize::from(b) << 4 ^ usize::from(c).wrapping_mul(0x9e5)) & 0xffff
+/// The first four bytes of what is looked at for its beginning, or all if it is shorter: one bit for the
+/// hash of each.
+#[derive(Clone)]
+pub(super) struct Starts {
+    threes: Box<[u64; Self::WORDS]>,
+    fours: Box<[u64; Self::WORDS]>,
+}
+
+impl Starts {
+    const BITS: u32 = 16;
+    const WORDS: usize = (1 << Self::BITS) / 64;
+
+    pub(super) fn new() -> Self {
+        Self {
+            threes: Box::new([0; Self::WORDS]),
+            fours: Box::new([0; Self::WORDS]),
+        }
+    }
+
+    /// Returns false if nothing begins with a text; rules out all but a few others. What is shorter than
+    /// four bytes may be anything.
+    #[inline]
+    pub(super) fn may_begin(&self, text: &[u8]) -> bool {
+        let Some(four) = text.first_chunk() else {
+            return true;
+        };
+        let (three, four) = Self::bits(u32::from_le_bytes(*four));
+        let has = |set: &[u64; Self::WORDS], bit: usize| set[bit / 64] >> (bit % 64) & 1 == 1;
+        has(&self.fours, four) || has(&self.threes, three)
+    }
+
+    /// The same, if only heads of three bytes were added.
+    #[inline]
+    fn may_begin_with_three(&self, text: &[u8]) -> bool {
+        text.first_chunk().is_none_or(|four| {
+            let (bit, _) = Self::bits(u32::from_le_bytes(*four));
+            self.threes[bit / 64] >> (bit % 64) & 1 == 1
+        })
+    }
+
+    /// Returns the bits of the first three bytes and of all four.
+    #[inline]
+    fn bits(four: u32) -> (usize, usize) {
+        let bit = |bytes: u32| (bytes.wrapping_mul(0x9e37_79b1) >> (32 - Self::BITS)) as usize;
+        (bit(four << 8), bit(four))
+    }
+
+    /// Adds what begins so; of two bytes, with any third.
+    fn add(&mut self, word: &[u8]) {
+        match *word {
+            [a, b, c, d, ..] => {
+                let (_, bit) = Self::bits(u32::from_le_bytes([a, b, c, d]));
+                self.fours[bit / 64] |= 1 << (bit % 64);
+            }
+            [a, b, c] => {
+                let (bit, _) = Self::bits(u32::from_le_bytes([a, b, c, 0]));
+                self.threes[bit / 64] |= 1 << (bit % 64);
+            }
+            [a, b] => (0..=255).for_each(|c| self.add(&[a, b, c])),
+            _ => {}
+        }
+    }
+
+    /// Adds a word in small and in capital letters; one of two bytes with whatever is in no word behind
+    /// it.
+    pub(super) fn add_caseless(&mut self, word: &[u8]) {
+        let mut heads = vec![Vec::new()];
+        for b in word.iter().take(4) {
+            let both = [b.to_ascii_lowercase(), b.to_ascii_uppercase()];
+            let longer = |head: &Vec<u8>| both.map(|b| [&head[..], &[b]].concat());
+            heads = heads.iter().flat_map(longer).collect();
+        }
+        for head in heads {
+            match head.len() {
+                2 => (0..=255)
+                    .filter(|b| !is_word(*b))
+                    .for_each(|b| self.add(&[&head[..], &[b]].concat())),
+                _ => self.add(&head),
+            }
+        }
+    }
 }
 
 /// Returns true if a kind is one of the tokens'.
@@ -78,9 +158,20 @@ pub(super) fn has_kind(kind: &str) -> bool {
     lines.any(|line| line.split_whitespace().next() == Some(kind))
 }
 
+#[inline]
 pub(super) fn is_word(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_'
+    WORD[usize::from(b)]
 }
+
+const WORD: [bool; 256] = {
+    let mut word = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        word[b] = (b as u8).is_ascii_alphanumeric() || b as u8 == b'_';
+        b += 1;
+    }
+    word
+};
 
 fn class_of(name: u8) -> Class {
     match name {
@@ -141,7 +232,8 @@ fn forms() -> &'static Forms {
         let mut forms = Forms {
             by_start: HashMap::new(),
             open: Vec::new(),
-            starts: Box::new([0; 1024]),
+            starts: Starts::new(),
+            certain: Starts::new(),
         };
         let lines = TEXT
             .lines()
@@ -150,13 +242,9 @@ fn forms() -> &'static Forms {
             match form.parts.first() {
                 Some(Part::Literal(literal)) if literal.len() >= 2 => {
                     let pair = [literal[0], literal[1]];
-                    let thirds = match literal.get(2) {
-                        Some(third) => *third..=*third,
-                        None => 0..=255,
-                    };
-                    for third in thirds {
-                        let bit = bit_of(pair[0], pair[1], third);
-                        forms.starts[bit / 64] |= 1 << (bit % 64);
+                    forms.starts.add(literal);
+                    if let Some(head) = literal.first_chunk::<3>() {
+                        forms.certain.add(head);
                     }
                     forms.by_start.entry(pair).or_default().push(form);
                 }
@@ -205,9 +293,17 @@ impl Tokens {
     /// others.
     #[inline]
     pub(super) fn may_start(&self, text: &[u8]) -> bool {
-        let [a, b, c, ..] = *text else { return false };
-        let bit = bit_of(a, b, c);
-        self.0.starts[bit / 64] >> (bit % 64) & 1 == 1
+        self.0.starts.may_begin(text)
+    }
+
+    /// The same, for forms that begin with at least three known bytes.
+    #[inline]
+    pub(super) fn may_start_certain(&self, text: &[u8]) -> bool {
+        self.0.certain.may_begin_with_three(text)
+    }
+
+    pub(super) fn starts(&self) -> &'static Starts {
+        &self.0.starts
     }
 
     /// Returns the longest token at `at` with a known beginning.
@@ -259,7 +355,7 @@ impl Tokens {
 /// and by what joins the first part to the next.
 #[inline]
 pub(super) fn may_be_open(length: usize, next: u8) -> bool {
-    matches!(next, b'.' | b'~' | b'-' | b':' | b'|') | (length >= 36)
+    length >= 36 || next == b'~' || length >= 8 && matches!(next, b'.' | b'-' | b':' | b'|')
 }
 
 /// Returns true if the letter of an escape is before `at`: `\nghp_…` in a JSON string.

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use aho_corasick::AhoCorasick;
 use regex::bytes::{Regex, RegexSet};
 
 use super::checks::{self, Check};
@@ -128,53 +127,30 @@ fn word(written: &str) -> Vec<Word> {
         .collect()
 }
 
-/// Returns the words that may make a line worth examining without the strict profile.
-pub(super) fn triggers() -> impl Iterator<Item = &'static str> {
-    let patients = all().iter().filter(|one| one.patient.is_some());
-    let words = patients.flat_map(|one| &one.words);
-    words.filter(|word| !word.strict).map(|word| &*word.text)
+/// Returns the words that may make a line worth examining without the strict profile, and the number
+/// in [`all`] of the identifier that each belongs to: all those of patients.
+pub(super) fn triggers() -> impl Iterator<Item = (&'static str, usize)> {
+    let patients = all().iter().enumerate();
+    let patients = patients.filter(|(_, one)| one.patient.is_some());
+    patients.flat_map(|(number, one)| {
+        let words = one.words.iter().filter(|word| !word.strict);
+        words.map(move |word| (&*word.text, number))
+    })
 }
 
-/// Returns the identifiers that may be in a line.
-///
-/// Strict: by their forms. Else only those of patients that have one of their words in it.
-pub(super) fn candidates(piece: &[u8], lower: &[u8], strict: bool) -> Vec<&'static Identifier> {
-    if strict {
-        static FORMS: OnceLock<RegexSet> = OnceLock::new();
-        let forms = FORMS.get_or_init(|| {
-            regex::bytes::RegexSetBuilder::new(all().iter().map(|one| &one.form))
-                .unicode(false)
-                .size_limit(64 << 20)
-                .dfa_size_limit(16 << 20)
-                .build()
-                // The forms are constants and a test compiles them, so this never happens.
-                .unwrap_or_else(|_| RegexSet::empty())
-        });
-        return forms.matches(piece).iter().map(|at| &all()[at]).collect();
-    }
-    static WORDS: OnceLock<(Option<AhoCorasick>, Vec<usize>)> = OnceLock::new();
-    let (words, owners) = WORDS.get_or_init(|| {
-        let (mut texts, mut owners) = (Vec::new(), Vec::new());
-        for (at, one) in all()
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| one.patient.is_some())
-        {
-            for word in one.words.iter().filter(|word| !word.strict) {
-                texts.push(&word.text);
-                owners.push(at);
-            }
-        }
-        (AhoCorasick::new(texts).ok(), owners)
+/// Returns the identifiers that may be in a line by their forms.
+pub(super) fn candidates(piece: &[u8]) -> Vec<&'static Identifier> {
+    static FORMS: OnceLock<RegexSet> = OnceLock::new();
+    let forms = FORMS.get_or_init(|| {
+        regex::bytes::RegexSetBuilder::new(all().iter().map(|one| &one.form))
+            .unicode(false)
+            .size_limit(64 << 20)
+            .dfa_size_limit(16 << 20)
+            .build()
+            // The forms are constants and a test compiles them, so this never happens.
+            .unwrap_or_else(|_| RegexSet::empty())
     });
-    let mut found: Vec<usize> = words
-        .iter()
-        .flat_map(|words| words.find_overlapping_iter(lower))
-        .map(|found| owners[found.pattern().as_usize()])
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    found.into_iter().map(|at| &all()[at]).collect()
+    forms.matches(piece).iter().map(|at| &all()[at]).collect()
 }
 
 /// Returns true if there is nothing else in a line.
@@ -202,7 +178,7 @@ mod tests {
             );
             assert!(!one.words.is_empty(), "{} has no words", one.kind);
         }
-        let found = candidates(b"943 476 5919", b"943 476 5919", true);
+        let found = candidates(b"943 476 5919");
         assert!(found.iter().any(|one| one.kind == "uk-nhs"));
     }
 }

@@ -186,14 +186,20 @@ pub(super) fn may_be_program(first: u8, length: usize, next: u8) -> bool {
     (lengths & 1 == 1) & (next == b' ') | (lengths > 1) & (next == b'-')
 }
 
-/// Returns true for the name of a program in the table, or of one that is piped into. The length
-/// rules out most words, so it is checked first.
+/// Returns the names of programs in the table, and of those that are piped into.
+pub(super) fn names() -> impl Iterator<Item = &'static [u8]> {
+    let names = TABLE.iter().flat_map(|(names, ..)| names.iter().copied());
+    names
+        .chain(["sudo", "passwd", "chpasswd"])
+        .map(str::as_bytes)
+}
+
+/// Returns true for one of [`names`]. The length rules out most words, so it is checked first.
 fn is_program(name: &[u8]) -> bool {
     static BY_LETTER: LazyLock<Vec<Vec<&[u8]>>> = LazyLock::new(|| {
         let mut by_letter = vec![Vec::new(); 256];
-        let names = TABLE.iter().flat_map(|(names, ..)| names.iter().copied());
-        for name in names.chain(["sudo", "passwd", "chpasswd"]) {
-            by_letter[usize::from(name.as_bytes()[0])].push(name.as_bytes());
+        for name in names() {
+            by_letter[usize::from(name[0])].push(name);
         }
         by_letter
     });
@@ -359,12 +365,37 @@ pub(super) fn after_program(text: &[u8], start: usize, end: usize, found: &mut V
     if matches!(name, b"sudo" | b"passwd" | b"chpasswd") {
         return piped(text, start, name_end, found);
     }
+    if !may_take(name, &text[name_end..]) {
+        return;
+    }
     let words = words(text, name_end);
     let args: Vec<&[u8]> = words.iter().map(|range| &text[range.clone()]).collect();
     for (at, range) in of_program(name, &args) {
         let from = words[at].start;
         found.push(secret(from + range.start..from + range.end, "command"));
     }
+}
+
+/// Returns false if a program takes a value by options only, and none is in the rest of its line. Prose
+/// has the names of some programs often.
+fn may_take(name: &[u8], rest: &[u8]) -> bool {
+    let only_options = |takes: &Takes| match takes {
+        Argument(_) => false,
+        Value(options) | Glued(options) | Pair(options, _) | Source(options) => {
+            options.iter().all(|option| option.starts_with('-'))
+        }
+    };
+    let mut rows = TABLE
+        .iter()
+        .filter(|(names, ..)| names.iter().any(|one| one.as_bytes() == name));
+    if matches!(name, b"set" | b"setenv") || !rows.all(|(.., takes)| takes.iter().all(only_options))
+    {
+        return true;
+    }
+    let line = &rest[..rest.len().min(LONGEST)];
+    let line = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
+    let begins = |at: usize| at > 0 && matches!(line[at - 1], b' ' | b'\t' | b'"' | b'\'');
+    memchr::memchr_iter(b'-', line).any(begins)
 }
 
 /// `echo VALUE | sudo -S`, `passwd --stdin`, `chpasswd`: what is piped in is a password.

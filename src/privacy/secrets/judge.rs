@@ -42,15 +42,17 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
         end += 1 + more;
     }
     let name = whole_name(text, start, end);
+    let strong = strength(&text[name.clone()]);
+    if strong <= Strength::None {
+        return None;
+    }
     let after = default_of(text, &name).or_else(|| value_after(text, end));
     let before = value_before(text, name.start);
     if before.is_none() && after.is_none() {
         return None;
     }
     // `key="ClearTextPassword" value="…"`: here the name is a value itself.
-    let strong = strength(&text[name.clone()]);
-    if strong <= Strength::None
-        || is_type_path(text, name.start)
+    if is_type_path(text, name.start)
         || is_command(text, start, end)
         || is_badge(text, name.start)
         || is_resource(text, name.start)

@@ -178,35 +178,16 @@ pub(super) fn public_pem(text: &[u8], at: usize) -> Option<usize> {
     text[end..].starts_with(b"-----END ").then_some(end)
 }
 
-/// Returns true if a word of this length with this first letter may say what follows it: the names that
-/// [`after_word`] and the table of commands have. Nearly no word does.
-#[inline]
-pub(super) fn is_followed(first: u8, length: usize, next: u8) -> bool {
-    /// Lengths, one bit each, by the first letter.
-    const WORDS: [u32; 256] = {
-        let mut lengths = [0; 256];
-        let words: [(u8, u32); 7] = [
-            (b'a', 13),
-            (b'b', 6),
-            (b'_', 10),
-            (b'k', 3),
-            (b'c', 4),
-            (b'i', 10),
-            (b'j', 4),
-        ];
-        let mut at = 0;
-        while at < words.len() {
-            let (first, length) = words[at];
-            lengths[first as usize] |= 1 << length;
-            lengths[first.to_ascii_uppercase() as usize] |= 1 << length;
-            at += 1;
-        }
-        lengths
-    };
-    let length = length.min(31);
-    (WORDS[usize::from(first)] >> length & 1 == 1)
-        | super::commands::may_be_program(first, length, next)
-}
+/// What [`after_word`] looks behind, in small letters. `key` is the end of `x-api-key`.
+pub(super) const FOLLOWED: [&[u8]; 7] = [
+    b"authorization",
+    b"bearer",
+    b"_authtoken",
+    b"key",
+    b"identified",
+    b"jdbc",
+    b"curl",
+];
 
 /// `Authorization: Bearer …`, `curl -u user:password`, and the like: examines what follows such a
 /// word.
@@ -232,7 +213,8 @@ pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<
         4 if is(b"curl") && text.get(end) == Some(&b' ') => curl(text, end, found),
         _ => {}
     }
-    if matches!(text.get(end), Some(b' ' | b'-')) {
+    let next = text.get(end).copied().unwrap_or(0);
+    if super::commands::may_be_program(word[0], word.len().min(31), next) {
         super::commands::after_program(text, start, end, found);
     }
 }

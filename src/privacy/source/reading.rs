@@ -64,6 +64,24 @@ pub(super) enum Raw {
     Verbatim,
 }
 
+impl Language {
+    /// Returns the bytes with which something may begin that is no code, or a hole end.
+    fn begins(&self) -> [bool; 256] {
+        let mut begins = [false; 256];
+        let marks = self.line.iter().chain(&self.text_line);
+        let firsts = marks.filter_map(|mark| mark.first().copied());
+        for b in firsts.chain(*b"\"'`/{}") {
+            begins[usize::from(b)] = true;
+        }
+        begins
+    }
+}
+
+/// Returns true for a byte of code that counts as the last one before something.
+fn is_seen(byte: u8) -> bool {
+    byte == b'\n' || !byte.is_ascii_whitespace()
+}
+
 pub(super) struct Reading<'t> {
     text: &'t [u8],
     language: Language,
@@ -89,8 +107,13 @@ impl<'t> Reading<'t> {
             open: Vec::new(),
             lost: false,
         };
+        let begins = language.begins();
         let mut at = 0;
-        while at < text.len() {
+        loop {
+            at += reading.skip(at, &begins);
+            if at >= text.len() {
+                break;
+            }
             at = reading.step(at);
         }
         reading.lost |= !reading.holes.is_empty();
@@ -126,6 +149,17 @@ impl<'t> Reading<'t> {
         self.open = opener.to_vec();
         self.lost |= lost;
         self.note(from, self.text.len(), place)
+    }
+
+    /// Passes code in which nothing begins; returns how long it is.
+    fn skip(&mut self, at: usize, begins: &[bool; 256]) -> usize {
+        let rest = self.rest(at);
+        let next = rest.iter().position(|b| begins[usize::from(*b)]);
+        let plain = &rest[..next.unwrap_or(rest.len())];
+        if let Some(last) = plain.iter().rfind(|b| is_seen(**b)) {
+            self.last = *last;
+        }
+        plain.len()
     }
 
     /// Reads what begins at `at`; returns where it ends.
@@ -168,7 +202,7 @@ impl<'t> Reading<'t> {
             (b'}', Some(braces)) => *braces -= 1,
             _ => {}
         }
-        if byte == b'\n' || !byte.is_ascii_whitespace() {
+        if is_seen(byte) {
             self.last = byte;
         }
         at + 1
