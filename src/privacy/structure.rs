@@ -275,6 +275,10 @@ impl<'t> Document<'t> {
         };
         // `Bearer …`
         let value = value.rsplit(|b| *b == b' ').next().unwrap_or_default();
+        // A label, as a form has it beside the field.
+        if is_encoded_label(value) {
+            return false;
+        }
         let is_made = || value.len() >= 16 && matches!(look(value), Look::Random | Look::Hex);
         let of = keys.len().checked_sub(3).map_or("", |at| keys[at]);
         let lower = name.to_ascii_lowercase();
@@ -314,6 +318,17 @@ fn is_in_named_list(keys: &[&str]) -> bool {
         keys,
         [.., number, "value" | "Value"] if number.bytes().all(|b| b.is_ascii_digit())
     )
+}
+
+/// Returns true for base64 of a word with a colon: `UGFzc3dvcmQ6` is `Password:`.
+fn is_encoded_label(value: &[u8]) -> bool {
+    use base64::Engine as _;
+    let decoded = base64::engine::general_purpose::STANDARD.decode(value);
+    decoded.is_ok_and(|text| {
+        let is_in = |b: &u8| b.is_ascii_alphabetic() || *b == b' ';
+        text.strip_suffix(b":")
+            .is_some_and(|text| text.iter().all(is_in))
+    })
 }
 
 /// Returns true for a password that somebody chose: not a word, and no label.

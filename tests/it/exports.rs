@@ -238,6 +238,10 @@ const NOTHING: &[(&str, &str)] = &[
         "{\"fields\":[{\"name\":\"password\",\"value\":\"Password\"},{\"name\":\"token\",\"value\":\"string\"},{\"key\":\"secret\",\"value\":\"${SECRET}\"},{\"name\":\"Cookie\",\"value\":\"a=b\"}]}",
     ),
     (
+        "portal.yml",
+        "settings:\n  - key: ui_one_click_login_password\n    value: UGFzc3dvcmQ6\n",
+    ),
+    (
         "words.csv",
         "token,count\nthe,53\nantidisestablishmentarianism,1\n",
     ),
