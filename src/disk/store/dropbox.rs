@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::attempts::{self, Failed};
-use super::oauth::{Ask, Client, part, range_header};
+use super::http::{part, range_header};
+use super::oauth::{Ask, Client};
 use super::{
     Access, Conduct, Location, Object, Store, StoreError, StoreResult, Traffic, Trouble, Write, key,
 };

@@ -15,8 +15,10 @@ use super::pace::{Pace, STOPPED};
 use super::{Conduct, StoreError, StoreResult, Trouble};
 use answers::Refusal;
 pub(super) use answers::unescape;
+pub(super) use part::{part, range_header};
 
 mod answers;
+mod part;
 
 /// The largest answer that is read: objects are smaller.
 const MAX_ANSWER: u64 = 1 << 30;

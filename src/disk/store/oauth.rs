@@ -190,37 +190,3 @@ pub(super) fn encode(text: &str) -> String {
         out
     })
 }
-
-/// Takes the part of an object that was asked for, whether the service gave that part or, knowing no
-/// ranges, all of it.
-pub(super) fn part(answer: Answer, range: Option<std::ops::Range<u64>>) -> StoreResult<Vec<u8>> {
-    let is_part = answer.status() == ureq::http::StatusCode::PARTIAL_CONTENT;
-    let content = answer.into_body();
-    let Some(range) = range else {
-        return Ok(content);
-    };
-    let bytes = content.len() as u64;
-    let content = match is_part {
-        true => content,
-        false => {
-            let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).ok());
-            let part = start
-                .zip(end)
-                .and_then(|(start, end)| content.get(start..end));
-            part.ok_or_else(|| super::too_short(bytes, range.end))?
-                .to_vec()
-        }
-    };
-    match content.len() as u64 == range.end - range.start {
-        true => Ok(content),
-        false => Err(super::too_short(
-            range.start + content.len() as u64,
-            range.end,
-        )),
-    }
-}
-
-/// Returns the header that asks for a range.
-pub(super) fn range_header(range: &std::ops::Range<u64>) -> String {
-    format!("bytes={}-{}", range.start, range.end - 1)
-}

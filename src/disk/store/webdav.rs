@@ -7,7 +7,7 @@ use base64::Engine as _;
 use ureq::http::{Method, Request, Response, StatusCode, header};
 
 use super::attempts::{self, Failed, one_line, unfinished_name};
-use super::http::{Http, Seen};
+use super::http::{Http, Seen, part, range_header};
 use super::tree::{self, Entry};
 use super::{
     Access, Conduct, Location, Object, Service, Store, StoreError, StoreResult, Traffic, Trouble,
@@ -246,39 +246,15 @@ impl Store for Webdav {
         if let Some(answer) = super::without_asking(range.as_ref()) {
             return answer;
         }
-        let asked = range
-            .as_ref()
-            .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+        let asked = range.as_ref().map(range_header);
         let headers: Vec<(&str, &str)> = asked
             .iter()
             .map(|asked| ("range", asked.as_str()))
             .collect();
-        let answer = self.ask(|| self.send("GET", &self.url(key), &headers, &[]))?;
-        let status = answer.status();
-        let content = answer.into_body();
-        let Some(range) = range else {
-            return Ok(content);
-        };
-        let content = match status {
-            StatusCode::PARTIAL_CONTENT => content,
-            // A server that knows no ranges.
-            _ => {
-                let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).ok());
-                let part = start
-                    .zip(end)
-                    .and_then(|(start, end)| content.get(start..end));
-                let bytes = content.len() as u64;
-                part.ok_or_else(|| super::too_short(bytes, range.end))?
-                    .to_vec()
-            }
-        };
-        match content.len() as u64 == range.end - range.start {
-            true => Ok(content),
-            false => Err(super::too_short(
-                range.start + content.len() as u64,
-                range.end,
-            )),
-        }
+        part(
+            self.ask(|| self.send("GET", &self.url(key), &headers, &[]))?,
+            range,
+        )
     }
 
     fn size(&self, key: &str) -> StoreResult<Option<u64>> {
