@@ -12,7 +12,7 @@ use bdr::remote::Destination;
 use bdr::remote::crypt::Encryption;
 use bdr::remote::destination::machines;
 use bdr::remote::ledger::{At, Era, Ledger, Machine, Purged};
-use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
+use bdr::remote::push::{Doubt, Link, PushOptions, PushReport, push};
 use bdr::remote::reading::RemoteStorage;
 use bdr::repo::Repository;
 use clap::Args;
@@ -494,10 +494,12 @@ fn try_push(
     // Before the record: whoever can open that has to find the keys to the rest.
     secrets::put_identities(cx, remote, &destination, at)?;
     let report = push(
-        repo,
-        &destination,
-        &machine,
-        &mut ledger,
+        Link {
+            repo,
+            destination: &destination,
+            machine: &machine,
+            ledger: &mut ledger,
+        },
         &options,
         &cx.progress(),
     )?;

@@ -31,9 +31,9 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::book::About;
 use super::crypt::Identities;
-use super::destination::{Destination, object_name};
-use super::ledger::{Ledger, Machine, Refusal};
-use super::push::{PushOptions, Run, snapshot_of};
+use super::destination::object_name;
+use super::ledger::Refusal;
+use super::push::{Link, PushOptions, Run, snapshot_of};
 use super::record::{Push, Stored, parse_file_name};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Id, OperationId, SnapshotId};
@@ -165,15 +165,13 @@ struct Operation {
 /// The destination or the repository cannot be read, another machine pushes under the same id, the
 /// policy would keep nothing, or the user stopped it.
 pub fn look<'a>(
-    repo: &'a Repository,
-    destination: &'a Destination,
-    machine: &'a Machine,
-    ledger: &'a mut Ledger,
+    link: Link<'a>,
     options: &'a PruneOptions<'a>,
     mut identities: Identities,
     monitor: &'a dyn Monitor,
 ) -> Result<Pruning<'a>> {
-    let mut run = Run::new(repo, destination, machine, ledger, &options.push, monitor);
+    let destination = link.destination;
+    let mut run = Run::new(link, &options.push, monitor);
     run.catch_up()?;
     let listed = destination.list("")?.into_iter();
     let mut pruning = Pruning {

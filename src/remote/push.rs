@@ -49,6 +49,15 @@ const INLINE_RECORD: u64 = 128 << 10;
 const SETTLE_TRIES: u32 = 20;
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a push or a prune connects: a repository, and this machine's part of a destination.
+pub struct Link<'a> {
+    pub repo: &'a Repository,
+    pub destination: &'a Destination,
+    pub machine: &'a Machine,
+    /// What is known of the destination.
+    pub ledger: &'a mut Ledger,
+}
+
 /// How to push.
 pub struct PushOptions<'a> {
     pub now: DateTime<Utc>,
@@ -113,14 +122,11 @@ enum Source {
 /// The destination or the repository cannot be read or written; another machine pushes under the
 /// same id; or the user stopped it. What was sent is not sent again by the next push.
 pub fn push(
-    repo: &Repository,
-    destination: &Destination,
-    machine: &Machine,
-    ledger: &mut Ledger,
+    link: Link<'_>,
     options: &PushOptions<'_>,
     monitor: &dyn Monitor,
 ) -> Result<PushReport> {
-    match push_all(repo, destination, machine, ledger, options, monitor) {
+    match push_all(link, options, monitor) {
         // What was under way was given up.
         Err(Error::Remote { .. }) if monitor.stopped() => Err(Error::Interrupted),
         done => done,
@@ -128,17 +134,15 @@ pub fn push(
 }
 
 fn push_all(
-    repo: &Repository,
-    destination: &Destination,
-    machine: &Machine,
-    ledger: &mut Ledger,
+    link: Link<'_>,
     options: &PushOptions<'_>,
     monitor: &dyn Monitor,
 ) -> Result<PushReport> {
     let mut report = PushReport::default();
     // What guards kept is packed first. If that fails, its snapshots wait.
-    settle(repo, options.now, monitor)?;
-    let mut run = Run::new(repo, destination, machine, ledger, options, monitor);
+    settle(link.repo, options.now, monitor)?;
+    let destination = link.destination;
+    let mut run = Run::new(link, options, monitor);
     run.catch_up()?;
     let mut records = 0;
     if options.check || run.is_in_doubt {
@@ -233,18 +237,15 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        repo: &'a Repository,
-        destination: &'a Destination,
-        machine: &'a Machine,
-        ledger: &'a mut Ledger,
+        link: Link<'a>,
         options: &'a PushOptions<'a>,
         monitor: &'a dyn Monitor,
     ) -> Self {
         Self {
-            repo,
-            destination,
-            machine,
-            ledger,
+            repo: link.repo,
+            destination: link.destination,
+            machine: link.machine,
+            ledger: link.ledger,
             options,
             monitor,
             held: None,

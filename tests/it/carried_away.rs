@@ -1,32 +1,9 @@
 //! Two machines push to a real server and are gone; a third brings both back bit for bit.
 
 use crate::backup::odd_tree;
-use crate::stores::{Server, server};
-use crate::support::cli::{stderr, stdout};
+use crate::stores::{Server, run, server, with};
+use crate::support::cli::stderr;
 use crate::support::{Place, assert_same, noise, picture};
-
-/// A call of bdr that has the credentials of a destination called `far`, and of one by its address.
-pub(crate) fn with(place: &Place, server: &Server, args: &[&str]) -> std::process::Command {
-    let mut command = place.bdr(args);
-    command.env("BDR_BACKGROUND", "0");
-    for (field, value) in &server.fields {
-        let field = field.to_uppercase().replace('-', "_");
-        command.env(format!("BDR_REMOTE_FAR_{field}"), value);
-        command.env(format!("BDR_REMOTE_{field}"), value);
-    }
-    if let Some(standin) = &server.standin {
-        command.env("HTTPS_PROXY", format!("http://127.0.0.1:{}", standin.port));
-    }
-    command
-}
-
-#[track_caller]
-pub(crate) fn run(place: &Place, server: &Server, args: &[&str]) -> String {
-    let output = with(place, server, args).output().unwrap();
-    let said = format!("bdr {args:?}: {}{}", stdout(&output), stderr(&output));
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    stdout(&output)
-}
 
 /// Returns a machine that has worked and pushed, and was there.
 fn machine(server: &Server, seed: u8) -> Place {

@@ -8,7 +8,7 @@ use bdr::care::verify::{VerifyLevel, verify};
 use bdr::disk::store::{Manners, MemoryStore, Trial};
 use bdr::remote::crypt::{Encryption, Generated, Identities, handed};
 use bdr::remote::ledger::{At, Era, Ledger, Machine};
-use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
+use bdr::remote::push::{Doubt, Link, PushOptions, PushReport, push};
 use bdr::remote::{Destination, open};
 use bdr::repo::Repository;
 
@@ -78,10 +78,12 @@ impl Pusher {
             doubt: Doubt::default(),
         };
         let report = push(
-            &self.repo,
-            &self.destination(),
-            &machine,
-            &mut ledger,
+            Link {
+                repo: &self.repo,
+                destination: &self.destination(),
+                machine: &machine,
+                ledger: &mut ledger,
+            },
             &options,
             &NullMonitor,
         )?;

@@ -5,8 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::carried_away::with;
-use crate::stores::{Server, server};
+use crate::stores::{Server, prune, server, with};
 use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, noise, picture};
 use crate::thinned::at;
@@ -30,16 +29,7 @@ struct Machine {
     program: Option<tempfile::TempDir>,
 }
 
-const PRUNE: [&str; 8] = [
-    "prune",
-    "--remote",
-    "far",
-    "--keep-last",
-    "1",
-    "--keep-within",
-    "1h",
-    "--yes",
-];
+const PRUNE: [&str; 8] = prune("1");
 
 impl Machine {
     fn new(server: Server, user: User) -> Self {

@@ -5,8 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use bdr::disk::store::Write;
 
-use crate::carried_away::{run, with};
-use crate::stores::{Server, server};
+use crate::stores::{Server, run, server, with};
 use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, noise, picture};
 use crate::thinned::at;

@@ -3,8 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::carried_away::{run, with};
-use crate::stores::{Server, StandIn, server};
+use crate::stores::{Server, StandIn, prune, run, server, with};
 use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, noise, picture};
 use crate::thinned::at;
@@ -113,16 +112,7 @@ impl Machine {
     }
 }
 
-const PRUNE: [&str; 8] = [
-    "prune",
-    "--remote",
-    "far",
-    "--keep-last",
-    "1",
-    "--keep-within",
-    "1h",
-    "--yes",
-];
+const PRUNE: [&str; 8] = prune("1");
 const ALL: [&str; 4] = ["gdrive", "dropbox", "gs", "b2"];
 
 /// What a request is for that stores an object.

@@ -9,7 +9,7 @@ use bdr::care::verify::{VerifyLevel, verify};
 use bdr::disk::store::{Manners, MemoryStore, Service, Store, Trial};
 use bdr::remote::crypt::{Encryption, Generated, Identities};
 use bdr::remote::ledger::{Ledger, Machine};
-use bdr::remote::push::{Doubt, PushOptions, PushReport, push};
+use bdr::remote::push::{Doubt, Link, PushOptions, PushReport, push};
 use bdr::remote::{Destination, open};
 use bdr::repo::Repository;
 
@@ -86,10 +86,12 @@ impl Far {
             doubt: Doubt::read(&place.path("remotes/far"), Service::File, check),
         };
         push(
-            repo,
-            &self.destination(place),
-            &machine,
-            &mut ledger,
+            Link {
+                repo,
+                destination: &self.destination(place),
+                machine: &machine,
+                ledger: &mut ledger,
+            },
             &options,
             &NullMonitor,
         )

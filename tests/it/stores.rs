@@ -21,7 +21,7 @@ mod servers;
 #[cfg(feature = "remote")]
 pub(crate) use proxy::Act;
 #[cfg(feature = "remote")]
-pub(crate) use servers::{Server, StandIn, server};
+pub(crate) use servers::{Server, StandIn, prune, run, server, with};
 
 /// Returns a proxy before a server that is there, and the server's port.
 #[cfg(feature = "remote")]

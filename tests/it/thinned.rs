@@ -17,7 +17,7 @@ use bdr::remote::check::{CheckLevel, check};
 use bdr::remote::crypt::{Generated, Identities};
 use bdr::remote::ledger::{Ledger, Machine};
 use bdr::remote::prune::{Plan, PruneOptions, PruneReport, look};
-use bdr::remote::push::{Doubt, PushOptions};
+use bdr::remote::push::{Doubt, Link, PushOptions};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{SnapshotKind, Trigger};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -83,10 +83,12 @@ pub(crate) fn prune(
     };
     let destination = far.destination(place);
     let pruning = look(
-        repo,
-        &destination,
-        &machine,
-        &mut ledger,
+        Link {
+            repo,
+            destination: &destination,
+            machine: &machine,
+            ledger: &mut ledger,
+        },
         &options,
         identities,
         &NullMonitor,
@@ -1169,11 +1171,8 @@ fn real_servers_are_pruned() {
         let place = Place::with_repository();
         place.init();
         let run = |days: i64, args: &[&str]| {
-            let mut command = place.bdr_at(&at(days), args);
-            for (field, value) in &server.fields {
-                let field = field.to_ascii_uppercase().replace('-', "_");
-                command.env(format!("BDR_REMOTE_FAR_{field}"), value);
-            }
+            let mut command = crate::stores::with(&place, &server, args);
+            command.env("BDR_TEST_NOW", at(days)).env("TZ", "UTC");
             let output = command.output().unwrap();
             let said = stderr(&output) + &stdout(&output);
             assert_eq!(output.status.code(), Some(0), "{name} {args:?}: {said}");
@@ -1185,17 +1184,7 @@ fn real_servers_are_pruned() {
             run(number, &["backup"]);
             run(number, &["push", "far"]);
         }
-        let args = [
-            "--json",
-            "prune",
-            "--remote",
-            "far",
-            "--keep-last",
-            "1",
-            "--keep-within",
-            "1h",
-            "--yes",
-        ];
+        let args = [&["--json"][..], &crate::stores::prune("1")].concat();
         let result = |days: i64| {
             let document: serde_json::Value = serde_json::from_str(&run(days, &args)).unwrap();
             document["data"]["result"].clone()

@@ -9,7 +9,7 @@ use bdr::remote::Destination;
 use bdr::remote::crypt::Encryption;
 use bdr::remote::ledger::{At, Ledger, Machine, Purged};
 use bdr::remote::prune::{Last, Plan, PruneOptions, PruneReport, look};
-use bdr::remote::push::{Doubt, PushOptions};
+use bdr::remote::push::{Doubt, Link, PushOptions};
 use bdr::repo::Repository;
 use chrono::TimeDelta;
 
@@ -104,10 +104,12 @@ fn try_prune(
     };
     let progress = cx.progress();
     let pruning = look(
-        repo,
-        &destination,
-        &machine,
-        &mut ledger,
+        Link {
+            repo,
+            destination: &destination,
+            machine: &machine,
+            ledger: &mut ledger,
+        },
         &options,
         identities,
         &progress,

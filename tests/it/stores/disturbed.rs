@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use super::Server;
 use super::proxy::{Act, Proxy};
-use super::servers::server;
-use crate::carried_away::with;
+use super::servers::{prune, server, with};
 use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, noise, picture};
 use crate::thinned::at;
@@ -182,19 +181,7 @@ fn is_calm_afterwards(name: &str, seeds: u64) {
             let kind = own.below(4);
             let done = match kind {
                 0 => own.attempt(&own.place, &["verify", "--remote", "far"], &what),
-                1 => {
-                    let prune = [
-                        "prune",
-                        "--remote",
-                        "far",
-                        "--keep-last",
-                        "2",
-                        "--keep-within",
-                        "1h",
-                        "--yes",
-                    ];
-                    own.attempt(&own.place, &prune, &what)
-                }
+                1 => own.attempt(&own.place, &prune("2"), &what),
                 2 => own.attempt(&own.place, &["list", "--from", "far"], &what),
                 _ => {
                     let bare = Place::with_repository();

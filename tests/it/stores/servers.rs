@@ -10,6 +10,9 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
+use crate::support::Place;
+use crate::support::cli::{stderr, stdout};
+
 /// A server, as a test reaches it.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -53,6 +56,43 @@ impl StandIn {
     pub(crate) fn state(&self) -> Value {
         self.ask("GET", "")
     }
+}
+
+/// A call of bdr that has the credentials of a destination called `far`, and of one by its address.
+pub(crate) fn with(place: &Place, server: &Server, args: &[&str]) -> std::process::Command {
+    let mut command = place.bdr(args);
+    command.env("BDR_BACKGROUND", "0");
+    for (field, value) in &server.fields {
+        let field = field.to_uppercase().replace('-', "_");
+        command.env(format!("BDR_REMOTE_FAR_{field}"), value);
+        command.env(format!("BDR_REMOTE_{field}"), value);
+    }
+    if let Some(standin) = &server.standin {
+        command.env("HTTPS_PROXY", format!("http://127.0.0.1:{}", standin.port));
+    }
+    command
+}
+
+#[track_caller]
+pub(crate) fn run(place: &Place, server: &Server, args: &[&str]) -> String {
+    let output = with(place, server, args).output().unwrap();
+    let said = format!("bdr {args:?}: {}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    stdout(&output)
+}
+
+/// The arguments of a prune of `far` that keeps the last backups, this many.
+pub(crate) const fn prune(last: &str) -> [&str; 8] {
+    [
+        "prune",
+        "--remote",
+        "far",
+        "--keep-last",
+        last,
+        "--keep-within",
+        "1h",
+        "--yes",
+    ]
 }
 
 impl Server {
