@@ -1,6 +1,9 @@
 //! Determines what kind of file it is, from its name and first bytes.
 
 use std::io::Read as _;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// How a file is examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,14 +236,27 @@ pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
 pub(super) fn is_health_document(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(16 * 1024)];
     let has = |what: &[u8]| memchr::memmem::find(head, what).is_some();
+    // Nearly no text has a first one of these, so they are looked for by what is made once.
+    static FIRST: LazyLock<[Finder<'static>; 5]> = LazyLock::new(|| {
+        [
+            &b"\nMSH|^~\\&"[..],
+            b"\rPID|",
+            b"\nPID|",
+            b"urn:hl7-org:v3",
+            b"\"resourceType\"",
+        ]
+        .map(Finder::new)
+    });
+    let [message, first_patient, patient, schema, resources] = &*FIRST;
+    let is_there = |what: &Finder<'_>| what.find(head).is_some();
     if head.starts_with(b"MSH|^~\\&")
-        || has(b"\nMSH|^~\\&")
-        || has(b"\rPID|")
-        || has(b"\nPID|") && has(b"|")
+        || is_there(message)
+        || is_there(first_patient)
+        || is_there(patient)
     {
         return true;
     }
-    if has(b"urn:hl7-org:v3") && has(b"ClinicalDocument") {
+    if is_there(schema) && has(b"ClinicalDocument") {
         return true;
     }
     if head.starts_with(b"ISA*")
@@ -248,7 +264,7 @@ pub(super) fn is_health_document(bytes: &[u8]) -> bool {
     {
         return true;
     }
-    has(b"\"resourceType\"")
+    is_there(resources)
         && [
             "Patient",
             "Observation",

@@ -210,12 +210,13 @@ impl Grams {
 
     /// Returns at which of the first four even places something may be, one bit each.
     #[inline]
-    fn may_be_in(&self, bytes: &[u8; 10]) -> u64 {
-        let [a, b, c, d, e, f, g, h, i, j] = *bytes;
-        self.may_be(u32::from_le_bytes([a, b, c, d]))
-            | self.may_be(u32::from_le_bytes([c, d, e, f])) << 1
-            | self.may_be(u32::from_le_bytes([e, f, g, h])) << 2
-            | self.may_be(u32::from_le_bytes([g, h, i, j])) << 3
+    fn may_be_in(&self, bytes: &[u8; 16]) -> u64 {
+        let bytes = u128::from_le_bytes(*bytes);
+        let (low, behind) = (bytes as u64, (bytes >> 16) as u64);
+        self.may_be(low as u32)
+            | self.may_be(behind as u32) << 1
+            | self.may_be((low >> 32) as u32) << 2
+            | self.may_be((behind >> 32) as u32) << 3
     }
 
     /// Returns where in a text something may be.

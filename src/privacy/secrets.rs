@@ -105,17 +105,20 @@ pub(super) fn scan_noting(
         let Some(run) = run else { break };
         at = run.end;
         let next = text.get(at).copied().unwrap_or(0);
-        if may_be_followed(&text[start..]) {
+        // Of what may be followed, only names of programs have a digit, and these are short.
+        if (!run.has_digit || at - start <= 4) && may_be_followed(&text[start..]) {
             after_word(text, start, at, found);
         }
+        let begins = tokens.may_start(&text[start..]);
         let may_be_name = names.may_be_in(start, at) || is_pw(&text[start..at]);
-        if !(may_be_name || is_worth(text, &run, next, &tokens)) || start < done {
+        if !(may_be_name || is_worth(text, &run, next, begins)) || start < done {
             continue;
         }
         let word = Word {
             start,
             end: at,
             kinds: kinds_of(&text[start..at]),
+            begins,
             may_be_name,
         };
         let (next, finding) = in_word(text, &word, &tokens, style, &mut decoded);
@@ -136,15 +139,15 @@ fn is_pw(word: &[u8]) -> bool {
 }
 
 /// Returns true for a word that [`in_word`] may say something about, other than as a name. Nearly no
-/// word is one.
+/// word is one. `begins` says whether a form may begin with it.
 #[inline]
-fn is_worth(text: &[u8], run: &Run, next: u8, tokens: &Tokens) -> bool {
+fn is_worth(text: &[u8], run: &Run, next: u8, begins: bool) -> bool {
     let length = run.end - run.start;
     let is_escaped = run.start > 0 && text[run.start - 1] == b'\\';
     length >= 20
         || run.has_digit && (length >= 8 || length >= 5 && goes_on(next))
         || is_escaped
-        || tokens.may_start(&text[run.start..])
+        || begins
 }
 
 /// Returns true for what joins the parts of a value, or of a token.
@@ -163,6 +166,8 @@ struct Word {
     start: usize,
     end: usize,
     kinds: u8,
+    /// A form may begin with it.
+    begins: bool,
     /// The name of a secret may begin in it.
     may_be_name: bool,
 }
@@ -178,7 +183,7 @@ fn in_word(
 ) -> (usize, Option<Finding>) {
     let (start, end, length) = (word.start, word.end, word.end - word.start);
     let behind = |finding: &Finding| end.max(finding.range.end.min(text.len()));
-    if let Some(token) = token_in(tokens, text, start, end, word.kinds) {
+    if let Some(token) = token_in(tokens, text, word) {
         let is_one = is_real(text, &token)
             && !is_within_base64(text, token.range.start)
             && !(token.head == 0 && is_argument(text, &token.range));
@@ -368,8 +373,9 @@ fn push(found: &mut Vec<Finding>, finding: Finding, done: &mut usize) {
 }
 
 /// Returns the token that a word begins with, or contains after a `_` or the letter of an escape.
-fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -> Option<Token> {
-    if tokens.may_start(&text[start..])
+fn token_in(tokens: &Tokens, text: &[u8], word: &Word) -> Option<Token> {
+    let (start, end) = (word.start, word.end);
+    if word.begins
         && let Some(found) = tokens.at(text, start)
     {
         return Some(found);
@@ -384,7 +390,7 @@ fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -
         return Some(found);
     }
     let (length, next) = (end - start, text.get(end).copied().unwrap_or(0));
-    match kinds & DIGIT != 0 && tokens::may_be_open(length, next) {
+    match word.kinds & DIGIT != 0 && tokens::may_be_open(length, next) {
         true => tokens.open_at(text, start, length),
         false => None,
     }

@@ -1,9 +1,10 @@
 //! Finds secrets that only the structure of a configuration file reveals: a value in
 //! `mcpServers.*.env`, a Kubernetes secret.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::values::{Look, is_placeholder, look};
 use super::words::{Strength, strength};
@@ -142,17 +143,28 @@ fn is_worth_reading(format: Format, text: &[u8]) -> bool {
         b"random_password",
         b"sensitive",
     ];
+    // One pass for all: at each place the longest, which is the only one that may be a whole word.
+    static ANY: OnceLock<Option<AhoCorasick>> = OnceLock::new();
+    let any = ANY.get_or_init(|| {
+        let mut any = AhoCorasick::builder();
+        any.match_kind(MatchKind::LeftmostLongest).build(WORDS).ok()
+    });
     let is_part = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
     // `env` in `environments` is no key.
+    let is_whole = |word: &Range<usize>| {
+        let before = word.start.checked_sub(1).and_then(|at| text.get(at));
+        !is_part(before) && !is_part(text.get(word.end))
+    };
     let has = |word: &[u8]| {
-        memchr::memmem::find_iter(text, word).any(|at| {
-            let before = at.checked_sub(1).and_then(|at| text.get(at));
-            !is_part(before) && !is_part(text.get(at + word.len()))
-        })
+        memchr::memmem::find_iter(text, word).any(|at| is_whole(&(at..at + word.len())))
+    };
+    let has_any = || {
+        let mut found = any.iter().flat_map(|any| any.find_iter(text));
+        found.any(|found| is_whole(&found.range()))
     };
     let is_kubernetes = || format == Format::Yaml && (has(b"Secret") || has(b"secret"));
     let is_worth = format == Format::Env
-        || WORDS.into_iter().any(has)
+        || has_any()
         || is_kubernetes()
         || has(b"value") && lists_secret(format, text);
     is_worth && text.len() <= 8 << 20

@@ -78,7 +78,7 @@ pub(super) struct Starts {
 }
 
 impl Starts {
-    const BITS: u32 = 16;
+    const BITS: u32 = 18;
     const WORDS: usize = (1 << Self::BITS) / 64;
 
     pub(super) fn new() -> Self {
@@ -300,6 +300,17 @@ impl Tokens {
     #[inline]
     pub(super) fn may_start_certain(&self, text: &[u8]) -> bool {
         self.0.certain.may_begin_with_three(text)
+    }
+
+    /// Returns what is known of the beginnings of all forms.
+    #[cfg(test)]
+    pub(super) fn heads(&self) -> Vec<&'static [u8]> {
+        let forms = self.0.by_start.values().flatten();
+        let heads = forms.filter_map(|form| match form.parts.first() {
+            Some(Part::Literal(head)) => Some(*head),
+            _ => None,
+        });
+        heads.collect()
     }
 
     pub(super) fn starts(&self) -> &'static Starts {

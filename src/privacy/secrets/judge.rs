@@ -543,19 +543,26 @@ fn is_explained_otherwise(text: &[u8], name: &Range<usize>, value: &Range<usize>
         || text[..value.start].ends_with(b"::$")
 }
 
+/// What a value may have before and behind random text.
+const IN_VALUE: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        bytes[b] = (b as u8).is_ascii_alphanumeric()
+            || matches!(b as u8, b'_' | b'-' | b'+' | b'/' | b'.' | b'~');
+        b += 1;
+    }
+    bytes
+};
+
 /// Returns the whole value that contains random text; `None` if it was cut off.
 fn whole_value(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let mut from = start;
-    while from > 0
-        && start - from < 200
-        && (is_word(text[from - 1]) || matches!(text[from - 1], b'-' | b'+' | b'/' | b'.' | b'~'))
-    {
+    while from > 0 && start - from < 200 && IN_VALUE[usize::from(text[from - 1])] {
         from -= 1;
     }
     let mut to = end;
-    while to < text.len()
-        && to - end < 400
-        && (is_word(text[to]) || matches!(text[to], b'-' | b'+' | b'/' | b'=' | b'.' | b'~'))
+    while to < text.len() && to - end < 400 && (IN_VALUE[usize::from(text[to])] || text[to] == b'=')
     {
         to += 1;
     }

@@ -3,7 +3,9 @@
 //! Most of what a scan costs is to pass what is not worth a look. So it is found out for sixty-four
 //! bytes at a time, one bit each, which words may be.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
+
+use memchr::memmem::Finder;
 
 use super::commands;
 use super::places;
@@ -110,9 +112,8 @@ impl<'t> Runs<'t> {
         let first =
             bits.words & !(bits.words << 1 | u64::from(before.is_some_and(|b| is_word(*b))));
         let escape = bits.escapes << 1 | u64::from(before == Some(&b'\\'));
-        self.worth =
-            bits.by_form() | escape | self.by_start(rest, first) | self.by_name(bits.words);
-        self.worth &= first;
+        let by_start = self.by_start(rest, first & !bits.numbers());
+        self.worth = (bits.by_form() | escape | by_start | self.by_name(bits.words)) & first;
         (self.words, self.digits) = (bits.words, bits.digits);
     }
 
@@ -207,6 +208,14 @@ impl Bits {
         let has_digit = self.flooded(self.digits);
         let is_joined = self.flooded(self.joints >> 1 & words);
         sixteen & four >> 16 | has_digit & (eight | five & is_joined) | last
+    }
+
+    /// Returns where two digits begin no token: all do, except four with `.` behind.
+    #[inline]
+    fn numbers(&self) -> u64 {
+        let two = self.digits & self.digits >> 1;
+        let may_be_token = two & two >> 2 & self.joints >> 4;
+        two & !may_be_token
     }
 
     /// Returns all bytes of words that have one of these bits at or up to thirty-one bytes behind them.
@@ -313,6 +322,9 @@ impl Bits {
     }
 }
 
+static URL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"://"));
+static ARMOUR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-----BEGIN "));
+
 /// Where something may begin that is no word: see `between_words`.
 pub(super) struct Marks<'t> {
     text: &'t [u8],
@@ -357,12 +369,12 @@ impl<'t> Marks<'t> {
     /// The first slash of `://`.
     fn seek_url(&mut self, at: usize) {
         let from = at.saturating_sub(1);
-        let found = memchr::memmem::find(&self.text[from..], b"://");
+        let found = URL.find(&self.text[from..]);
         self.urls = found.map(|found| from + found + 1);
     }
 
     fn seek_armour(&mut self, at: usize) {
-        let found = memchr::memmem::find(&self.text[at..], b"-----BEGIN ");
+        let found = ARMOUR.find(&self.text[at..]);
         self.armour = found.map(|found| at + found);
     }
 
@@ -404,6 +416,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_beginning_is_looked_at() {
+        let heads = Tokens::new().heads();
+        let words = heads.into_iter().filter(|head| is_word(head[0]));
+        for word in words.chain(followed()) {
+            for before in [
+                "",
+                " ",
+                "=",
+                "\n.......................................................... ",
+            ] {
+                let text = [before.as_bytes(), word, b" x"].concat();
+                let sifted = crate::privacy::grams::Grams::names().sift(&text);
+                let mut runs = Runs::new(&text, sifted.names());
+                let start = before.len();
+                let found = runs.next(0).map(|run| run.start);
+                assert_eq!(found, Some(start), "{}", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+
     /// Without this, a word that is passed is a secret that is stored.
     #[test]
     fn no_word_is_passed_that_is_worth_a_look() {
@@ -411,14 +444,15 @@ mod tests {
         let mut asked = 0;
         for _ in 0..4_000 {
             let length = random(300);
-            let words: [&[u8]; 8] = [
+            let words: [&[u8]; 10] = [
                 b"pw", b"ghp_", b"curl", b"api_key", b"abc.", b"a1b2c3", b"AKIA", b"token",
+                b"1000.", b" 1//0",
             ];
             let mut text = Vec::new();
             while text.len() < length as usize {
                 match random(6) {
                     0 => text.push(random(256) as u8),
-                    1 => text.extend_from_slice(words[random(8) as usize]),
+                    1 => text.extend_from_slice(words[random(10) as usize]),
                     2 => text.push(b" .-_:\\\"|"[random(8) as usize]),
                     _ => text.extend((0..random(9)).map(|_| b'0' + random(75) as u8)),
                 }
@@ -450,7 +484,8 @@ mod tests {
                     }
                     asked += 1;
                     let after = text.get(end).copied().unwrap_or(0);
-                    let is_worth = super::super::is_worth(&text, &run, after, &tokens)
+                    let begins = tokens.at(&text, start).is_some();
+                    let is_worth = super::super::is_worth(&text, &run, after, begins)
                         || super::super::is_pw(&text[start..end])
                         || names.may_be_in(start, end);
                     assert!(!is_worth, "{text:?} at {start}");
